@@ -1,0 +1,1 @@
+//! One transfer curve: what mechanism made it, at which rate, after which burst.

@@ -1,0 +1,1 @@
+//! Over time: onset, end and share of interference in a series of paired tests.

@@ -1,0 +1,1 @@
+//! Statistics that the other files share; each names its source.

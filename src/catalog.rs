@@ -1,0 +1,1 @@
+//! The built-in platforms, endpoints and controls, as data.

@@ -1,0 +1,121 @@
+//! The command line: one file per command; each turns arguments into one call and one report.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub mod analyze;
+pub mod characterize;
+pub mod check_config;
+pub mod compare;
+pub mod demo;
+pub mod export;
+pub mod health;
+pub mod lab;
+pub mod measure;
+mod out;
+pub mod purge;
+pub mod run;
+pub mod serve;
+pub mod sweep;
+pub mod targets;
+
+/// Exit status: nothing interferes.
+pub const EXIT_CLEAR: u8 = 0;
+/// Exit status: a result accuses (throttled, frozen, blocked).
+pub const EXIT_ACCUSES: u8 = 1;
+/// Exit status: could not run.
+pub const EXIT_ERROR: u8 = 2;
+/// Exit status: nothing accuses, but a result is degraded or inconclusive.
+pub const EXIT_UNDECIDED: u8 = 3;
+
+/// Tells whether a platform is being slowed down on your network, by how much, by what means, and how sure we are.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure platforms, endpoints or URLs once, and judge
+    Measure(measure::Args),
+    /// Compare two names on one server
+    Compare(compare::Args),
+    /// Measure round the clock: the daemon
+    Run(run::Args),
+    /// Serve as the measurement server that others compare against
+    Serve(serve::Args),
+    /// Find out which of many names are interfered with
+    Sweep(sweep::Args),
+    /// Find out what exactly triggers the box, and its limits
+    Characterize(characterize::Args),
+    /// Judge recorded data: pcap, NDJSON, paired CSV, curve CSV
+    Analyze(analyze::Args),
+    /// The laboratory: run programs behind an emulated throttler
+    Lab(lab::Args),
+    /// Show the daemon an emulated onset and lift, on this machine alone
+    Demo(demo::Args),
+    /// List what the catalogue measures, or check which endpoints answer
+    Targets(targets::Args),
+    /// Export the stored measurements
+    Export(export::Args),
+    /// Ask a daemon whether it is ready (for containers)
+    Health(health::Args),
+    /// Delete all stored data
+    Purge(purge::Args),
+    /// Check the configuration, or print what is in effect
+    CheckConfig(check_config::Args),
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Parses the command line, runs the command, and says what went wrong in one line.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    match command.run() {
+        Ok(status) => status,
+        Err(error) if out::is_broken_pipe(&error) => ExitCode::from(EXIT_CLEAR),
+        Err(error) => {
+            eprintln!("throttlescope: {error:#}");
+            ExitCode::from(EXIT_ERROR)
+        }
+    }
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Measure(args) => args.run(),
+            Self::Compare(args) => args.run(),
+            Self::Run(args) => args.run(),
+            Self::Serve(args) => args.run(),
+            Self::Sweep(args) => args.run(),
+            Self::Characterize(args) => args.run(),
+            Self::Analyze(args) => args.run(),
+            Self::Lab(args) => args.run(),
+            Self::Demo(args) => args.run(),
+            Self::Targets(args) => args.run(),
+            Self::Export(args) => args.run(),
+            Self::Health(args) => args.run(),
+            Self::Purge(args) => args.run(),
+            Self::CheckConfig(args) => args.run(),
+            Self::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "throttlescope", &mut script);
+                out::write(&script)
+            }
+            Self::Man => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+                out::write(&page)
+            }
+        }
+    }
+}

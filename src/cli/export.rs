@@ -1,0 +1,14 @@
+//! `throttlescope export`.
+
+use std::process::ExitCode;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        anyhow::bail!("`export` is not built yet")
+    }
+}

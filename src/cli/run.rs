@@ -1,0 +1,14 @@
+//! `throttlescope run`.
+
+use std::process::ExitCode;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        anyhow::bail!("`run` is not built yet")
+    }
+}

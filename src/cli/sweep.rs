@@ -1,0 +1,14 @@
+//! `throttlescope sweep`.
+
+use std::process::ExitCode;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        anyhow::bail!("`sweep` is not built yet")
+    }
+}

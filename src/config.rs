@@ -1,0 +1,1 @@
+//! TOML file to `Config`, valid by construction.

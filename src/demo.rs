@@ -1,0 +1,1 @@
+//! The daemon, a measurement server and an emulated throttler on one machine.

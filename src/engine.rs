@@ -1,0 +1,1 @@
+//! The one loop that both daemon and one-shot run.

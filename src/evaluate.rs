@@ -1,0 +1,1 @@
+//! How right are we: corpus, truth, confusion, the rival rules.

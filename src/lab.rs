@@ -1,0 +1,1 @@
+//! The laboratory: a middlebox with known rules between real kernel TCP stacks.

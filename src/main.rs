@@ -1,0 +1,7 @@
+//! The `throttlescope` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    throttlescope::cli::main()
+}

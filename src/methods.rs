@@ -1,0 +1,1 @@
+//! Which exchanges make a round: endpoint, sni swap, sweep, characterize.

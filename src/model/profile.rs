@@ -1,0 +1,1 @@
+//! What a middlebox does, as data: the profiles of the laboratory.

@@ -1,0 +1,1 @@
+//! pcap, NDJSON and CSV into the same measurements.

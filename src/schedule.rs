@@ -1,0 +1,1 @@
+//! When to measure what next: jittered, budgeted, seeded. Pure.

@@ -1,0 +1,1 @@
+//! SQLite: measurements and incidents, crash-safe.

@@ -1,0 +1,1 @@
+//! Status page, metrics, API, health and reload over HTTP.
