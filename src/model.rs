@@ -6,6 +6,7 @@
 mod curve;
 mod exchange;
 mod failure;
+mod judgement;
 mod measurement;
 mod phase;
 pub mod profile;
@@ -18,6 +19,7 @@ mod verdict;
 pub use curve::{CURVE_POINTS_MAX, CurvePoint, TransferCurve};
 pub use exchange::{Exchange, Family, Hello, HelloKind, LATENESS_MAX, Request, Role};
 pub use failure::{Failure, FailureDetail, FailureKind};
+pub use judgement::Judgement;
 pub use measurement::{MEASUREMENT_SCHEMA, Measurement};
 pub use phase::{Phase, Timeline};
 pub use status::{

@@ -1,6 +1,9 @@
 //! One connection and what was asked over it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,6 +40,9 @@ pub struct Exchange {
     pub name: String,
     /// The server's address and port; `None` when no address was found.
     pub address: Option<SocketAddr>,
+    /// Our own address on this connection. Never serialised: it serves to notice that the route changed.
+    #[serde(skip)]
+    pub local_address: Option<IpAddr>,
     /// The address family asked for or used.
     pub family: Option<Family>,
     /// The address was given, not looked up for this exchange.
