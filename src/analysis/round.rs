@@ -1,1 +1,165 @@
-//! One round: pairs of exchanges in, a finding out; asked after every pair whether to go on.
+//! One round: subject and control exchanges in, one finding out.
+//!
+//! Pure and incremental: exchanges are added as they end, in any order, and after each pair the judge says whether it
+//! knows enough. What is computed, under which assumption and with which guarantee is told in `docs/method.md`.
+//!
+//! The engine's part of the bargain: the order within a pair, and whose turn a single exchange is, are drawn by a fair
+//! coin ([`RoundJudge::order`]) that nothing else depends on; each draw has a pair number of its own; opening controls
+//! come before the first subject; nothing else has a role of `subject` or `control` (a canary has its own).
+
+mod compare;
+mod distance;
+mod failures;
+mod observe;
+mod verdict;
+
+use std::time::Duration;
+
+use crate::model::{Comparison, Exchange, Finding, Role, TransferCurve, Verdict};
+
+use compare::Sorted;
+
+/// Pairs before any verdict but a failure's: the least number that has an interval.
+const PAIRS_MIN: usize = 3;
+
+/// A subject transfer may be stopped once it is this many times slower than its control (design: five times).
+const STOP_SLOWDOWN: f64 = 5.0;
+
+/// A plateau is known once the transfer went on for this long after the free burst: a policer of one second's burst
+/// starves a connection in stalls of about a second (papers, S1), and two of them show the rate.
+const STOP_PLATEAU: Duration = Duration::from_secs(2);
+
+/// How a round is judged.
+#[derive(Debug, Clone)]
+pub struct RoundSettings {
+    /// How the control relates to the subject.
+    pub comparison: Comparison,
+    /// Probability of a false accusation by this round, already shared over the subjects of the report.
+    pub alpha: f64,
+    /// Coverage of the intervals.
+    pub confidence: f64,
+    /// Most pairs; a round takes at most twice as many exchanges beside its openings.
+    pub pairs_max: u32,
+    /// Exchanges are big enough to show a rate limit; otherwise handshakes alone are judged.
+    pub bulk: bool,
+    /// What is known beside the round.
+    pub known: Known,
+}
+
+impl Default for RoundSettings {
+    fn default() -> Self {
+        Self {
+            comparison: Comparison::None,
+            alpha: 0.001,
+            confidence: 0.99,
+            pairs_max: 12,
+            bulk: true,
+            known: Known::default(),
+        }
+    }
+}
+
+/// What is known beside the round's own exchanges. Everything may be left at its default.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The command that would decide what this comparison cannot.
+    pub would_decide: Option<String>,
+    /// This vantage reached the subject within the last week.
+    pub reached_within_week: bool,
+    /// Resolvers disagree, and the independent one's answer works.
+    pub resolvers_disagree: bool,
+    /// The body is a known block page.
+    pub block_page: bool,
+    /// What an unrelated host delivered over this line at about the same time, bytes per second.
+    pub line_goodput: Option<f64>,
+    /// What the control usually delivers here, bytes per second.
+    pub control_goodput: Option<f64>,
+}
+
+/// Whether to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// More exchanges would change nothing, or none are left to take.
+    Enough,
+    /// Take what [`RoundJudge::order`] says, then ask again.
+    MorePairs,
+}
+
+/// Judges one round of one subject.
+#[derive(Debug, Clone)]
+pub struct RoundJudge {
+    settings: RoundSettings,
+    exchanges: Vec<Exchange>,
+}
+
+impl RoundJudge {
+    /// A judge that has seen nothing.
+    pub fn new(settings: RoundSettings) -> Self {
+        Self { settings, exchanges: Vec::new() }
+    }
+
+    /// Takes an exchange; the order of calls plays no part.
+    pub fn add(&mut self, exchange: Exchange) {
+        self.exchanges.push(exchange);
+    }
+
+    /// Whose exchanges to take next, one after the other, under one new pair number; `heads` is a fresh fair coin.
+    ///
+    /// The first pairs are pairs. Where they look slow and labels are exchangeable (`sni`), single exchanges follow, each
+    /// with a name drawn by the coin: a pair and a single are worth the same evidence, and a single costs half.
+    pub fn order(&self, heads: bool) -> &'static [Role] {
+        let sorted = Sorted::of(&self.in_order());
+        let pairs =
+            sorted.units.iter().filter(|unit| unit.subject.is_some() && unit.control.is_some()).count();
+        let singles = self.settings.comparison == Comparison::Sni
+            && pairs >= PAIRS_MIN
+            && sorted.log_e_value(self.settings.bulk) > 0.0;
+        match (singles, heads) {
+            (false, true) => &[Role::Subject, Role::Control],
+            (false, false) => &[Role::Control, Role::Subject],
+            (true, true) => &[Role::Subject],
+            (true, false) => &[Role::Control],
+        }
+    }
+
+    /// Whether to go on; ask after every pair.
+    pub fn next(&self) -> Next {
+        let exchanges = self.in_order();
+        let sorted = Sorted::of(&exchanges);
+        let drawn: usize = sorted
+            .units
+            .iter()
+            .map(|unit| usize::from(unit.subject.is_some()) + usize::from(unit.control.is_some()))
+            .sum();
+        if (drawn + sorted.late as usize) >= 2 * self.settings.pairs_max as usize {
+            return Next::Enough;
+        }
+        let finding = verdict::judge(&self.settings, &exchanges, &sorted);
+        let decided =
+            finding.verdict != Verdict::Inconclusive || verdict::is_hopeless(&self.settings, &sorted);
+        if decided { Next::Enough } else { Next::MorePairs }
+    }
+
+    /// What was found so far.
+    pub fn finding(&self) -> Finding {
+        let exchanges = self.in_order();
+        verdict::judge(&self.settings, &exchanges, &Sorted::of(&exchanges))
+    }
+
+    /// Whether a running subject transfer may be cut: it is already five times slower than its controls for all of the
+    /// bytes wanted, and it still trickles, so that its rate is known and it is not frozen. `elapsed` counts from the
+    /// first request.
+    pub fn stop_subject(&self, curve: &TransferCurve, elapsed: Duration) -> bool {
+        let exchanges = self.in_order();
+        verdict::may_stop(&Sorted::of(&exchanges), curve, elapsed)
+    }
+
+    fn in_order(&self) -> Vec<&Exchange> {
+        let mut exchanges: Vec<&Exchange> = self.exchanges.iter().collect();
+        exchanges.sort_by(|a, b| (a.pair, a.position, &a.id).cmp(&(b.pair, b.position, &b.id)));
+        exchanges
+    }
+}
+
+#[cfg(test)]
+mod tests;

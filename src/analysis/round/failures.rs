@@ -1,0 +1,146 @@
+//! Failures: what freezes, what is blocked, and what merely fails.
+
+use crate::{
+    analysis::stats::median,
+    model::{BlockedAt, Caveat, Comparison, FailureKind, Phase, Role, Verdict},
+};
+
+use super::{
+    observe::{self, Silence},
+    verdict::{Case, Decision},
+};
+
+/// Silence of this many seconds is a freeze (design: 15 s; a tenth of a second is left to the timer that ended it).
+const FREEZE_SECONDS: f64 = 14.9;
+
+/// ... and of so many times the longest earlier gap (design).
+const FREEZE_GAPS: f64 = 8.0;
+
+/// Exchanges that must freeze (design: two); where another host is the control one more, because a broken server stalls
+/// as well.
+const FREEZES_MIN: usize = 2;
+
+/// Exchanges of the subject that must fail alike, and of the control that must work, before `blocked` (design: three).
+const FAILURES_MIN: usize = 3;
+
+/// Three tries over this many seconds make a block of a host that was reached within the week (design: ten minutes).
+const TRIES_SPAN_SECONDS: f64 = 600.0;
+
+/// `None` when the subject's exchanges work well enough to be judged by speed.
+pub(super) fn decide(case: &mut Case<'_>) -> Option<Decision> {
+    if case.settings.known.block_page {
+        return Some(blocked(BlockedAt::Http, vec![]));
+    }
+    frozen(case).or_else(|| failing(case)).or_else(|| refused_by_server(case))
+}
+
+fn silences(case: &Case<'_>, role: Role) -> Vec<Silence> {
+    attempts(case, role)
+        .into_iter()
+        .filter_map(observe::final_silence)
+        .filter(|silence| {
+            silence.seconds >= FREEZE_SECONDS && silence.seconds >= FREEZE_GAPS * silence.longest_gap
+        })
+        .collect()
+}
+
+fn frozen(case: &mut Case<'_>) -> Option<Decision> {
+    let needed = FREEZES_MIN + usize::from(case.settings.comparison != Comparison::Sni);
+    let subject = silences(case, Role::Subject);
+    let tried = attempts(case, Role::Subject).len();
+    if subject.len() < needed || 2 * subject.len() < tried {
+        return None;
+    }
+    let controls = attempts(case, Role::Control);
+    let working = controls.iter().filter(|exchange| exchange.is_complete()).count();
+    if working < FREEZES_MIN || !silences(case, Role::Control).is_empty() {
+        return None;
+    }
+    let offsets: Vec<f64> = subject.iter().map(|silence| silence.bytes as f64).collect();
+    case.evidence.freeze_after_bytes = median(&offsets).map(|bytes| bytes as u64);
+    Some(Decision::plain(Verdict::Frozen, patchy(subject.len(), tried)))
+}
+
+fn failing(case: &Case<'_>) -> Option<Decision> {
+    let subjects = attempts(case, Role::Subject);
+    let failures: Vec<(Phase, FailureKind)> = subjects
+        .iter()
+        .filter_map(|exchange| Some((exchange.failure.as_ref()?.phase, observe::network_failure(exchange)?)))
+        .collect();
+    let (phase, kind) = most_common(&failures)?;
+    let alike = failures.iter().filter(|&&failure| failure == (phase, kind)).count();
+    if 2 * alike <= subjects.len() {
+        return None;
+    }
+    let controls = attempts(case, Role::Control);
+    let working = controls.iter().filter(|exchange| observe::network_failure(exchange).is_none()).count();
+    let clean = working == controls.len() && alike == subjects.len();
+    let proven = case.evidence.e_value * case.settings.alpha >= 1.0;
+    let enough = alike >= FAILURES_MIN && working >= FAILURES_MIN && (clean || proven);
+    if enough && has_contrast(case, phase) {
+        return Some(blocked(place(phase), patchy(alike, subjects.len())));
+    }
+    let caveats = if working == 0 && !controls.is_empty() { vec![] } else { vec![Caveat::NoContrast(kind)] };
+    Some(Decision::plain(Verdict::Inconclusive, caveats))
+}
+
+/// Whether something shows that the subject could be reached if nobody interfered.
+fn has_contrast(case: &Case<'_>, phase: Phase) -> bool {
+    let known = &case.settings.known;
+    let same_address_answers = case.settings.comparison == Comparison::Sni;
+    let independent_answer = phase == Phase::Resolve && known.resolvers_disagree;
+    same_address_answers
+        || independent_answer
+        || (known.reached_within_week && tries_span(case) >= TRIES_SPAN_SECONDS)
+}
+
+fn tries_span(case: &Case<'_>) -> f64 {
+    let starts = || attempts(case, Role::Subject).into_iter().map(|exchange| exchange.started_at);
+    match (starts().min(), starts().max()) {
+        (Some(first), Some(last)) => last.duration_since(first).as_secs_f64(),
+        _ => 0.0,
+    }
+}
+
+fn refused_by_server(case: &Case<'_>) -> Option<Decision> {
+    let subjects = attempts(case, Role::Subject);
+    let statuses: Vec<u16> = subjects
+        .iter()
+        .filter(|exchange| {
+            exchange.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::HttpError)
+        })
+        .filter_map(|exchange| exchange.status)
+        .collect();
+    let refused = !statuses.is_empty() && statuses.len() == subjects.len();
+    refused.then(|| Decision::plain(Verdict::Inconclusive, vec![Caveat::ServerRefused(statuses[0])]))
+}
+
+/// Every exchange of a role that may be judged for failure: warm-ups count, fallbacks and late ones do not.
+fn attempts<'a>(case: &Case<'a>, role: Role) -> Vec<&'a crate::model::Exchange> {
+    case.exchanges
+        .iter()
+        .filter(|exchange| exchange.role == role && !exchange.fallback && !exchange.is_late())
+        .copied()
+        .collect()
+}
+
+fn most_common(failures: &[(Phase, FailureKind)]) -> Option<(Phase, FailureKind)> {
+    failures.iter().copied().max_by_key(|one| (failures.iter().filter(|other| *other == one).count(), *one))
+}
+
+const fn place(phase: Phase) -> BlockedAt {
+    match phase {
+        Phase::Resolve => BlockedAt::Dns,
+        Phase::Connect => BlockedAt::Tcp,
+        Phase::Tls => BlockedAt::Tls,
+        Phase::Processing | Phase::Transfer => BlockedAt::Http,
+    }
+}
+
+fn blocked(at: BlockedAt, caveats: Vec<Caveat>) -> Decision {
+    Decision { blocked_at: Some(at), ..Decision::plain(Verdict::Blocked, caveats) }
+}
+
+fn patchy(affected: usize, tried: usize) -> Vec<Caveat> {
+    if affected == tried { vec![] } else { vec![Caveat::Patchy(affected as f64 / tried as f64)] }
+}

@@ -1,0 +1,250 @@
+//! The judge on exchanges made by hand: every rule of the design's section on judging once.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::model::{
+    BlockedAt, Caveat, Failure, FailureKind, Hello, Phase, Request, TcpInfo, TcpStats, Timeline,
+};
+
+/// How an exchange shall look.
+#[derive(Clone, Copy)]
+struct Look {
+    rtt: f64,
+    tls: f64,
+    bytes_per_second: f64,
+    bytes: u64,
+    end: End,
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Complete,
+    /// Stopped by us after so many seconds.
+    Stopped(f64),
+    /// Silent for 15 s after so many bytes.
+    Frozen(u64),
+    /// Failed in this phase.
+    Failed(Phase, FailureKind),
+}
+
+const FAST: Look =
+    Look { rtt: 0.03, tls: 0.06, bytes_per_second: 2_000_000.0, bytes: 131_072, end: End::Complete };
+const SLOW: Look = Look { bytes_per_second: 16_000.0, ..FAST };
+const STOPPED: Look = Look { end: End::Stopped(5.0), ..SLOW };
+
+fn seconds(s: f64) -> Duration {
+    Duration::from_secs_f64(s)
+}
+
+/// 16 KB at once, the rest evenly in segments.
+fn curve(look: Look) -> TransferCurve {
+    let (bytes, until) = match look.end {
+        End::Complete => (look.bytes, f64::INFINITY),
+        End::Stopped(seconds) => (look.bytes, seconds),
+        End::Frozen(bytes) => (bytes, f64::INFINITY),
+        End::Failed(..) => (0, 0.0),
+    };
+    let mut curve = TransferCurve::default();
+    let mut sent = 0;
+    while sent < bytes {
+        sent = (sent + 1_448).min(bytes);
+        let at = look.rtt + sent.saturating_sub(16_000) as f64 / look.bytes_per_second + sent as f64 / 1e7;
+        if at <= until {
+            curve.push(seconds(at), sent);
+        }
+    }
+    curve
+}
+
+fn exchange(role: Role, pair: u32, position: u32, look: Look) -> Exchange {
+    let curve = curve(look);
+    let mut phases = Timeline::default();
+    phases.skip(Phase::Resolve);
+    let last = curve.points().last().map_or(look.rtt, |point| point.at.as_secs_f64());
+    let spans = [(Phase::Connect, look.rtt), (Phase::Tls, look.tls), (Phase::Processing, look.rtt)];
+    let failure = match look.end {
+        End::Failed(phase, kind) => Some(Failure { phase, kind, detail: None }),
+        End::Frozen(_) => Some(Failure { phase: Phase::Transfer, kind: FailureKind::Stalled, detail: None }),
+        _ => None,
+    };
+    let end = match look.end {
+        End::Stopped(seconds) => seconds,
+        End::Frozen(_) => last + 15.0,
+        _ => last,
+    };
+    let mut reached = Phase::Resolve;
+    for (phase, span) in spans.into_iter().chain([(Phase::Transfer, end - look.rtt)]) {
+        reached = phase;
+        phases.record(phase, seconds(span));
+        if failure.as_ref().is_some_and(|failure| failure.phase == phase) {
+            break;
+        }
+    }
+    let start = seconds(look.rtt + look.tls);
+    let request = Request {
+        start,
+        first_byte: Some(start + seconds(look.rtt)),
+        end: start + seconds(end),
+        bytes: curve.bytes(),
+    };
+    Exchange {
+        id: format!("{pair}-{position}"),
+        round: 0,
+        pair,
+        position,
+        role,
+        started_at: Timestamp::UNIX_EPOCH + Duration::from_secs(u64::from(2 * pair + position)),
+        duration: phases.total(),
+        lateness: Duration::ZERO,
+        name: if role == Role::Subject { "subject.example" } else { "control.example" }.into(),
+        address: Some("192.0.2.1:443".parse().unwrap()),
+        local_address: None,
+        family: None,
+        pinned: true,
+        fallback: false,
+        warmup: false,
+        host_header: "control.example".into(),
+        path: "/".into(),
+        http_version: Some("1.1".into()),
+        tls_version: (reached > Phase::Tls).then(|| "1.3".into()),
+        hello: Some(Hello { bytes: 300, segments: 1, ja4: String::new() }),
+        certificate_sha256: None,
+        certificate_checked: false,
+        phases,
+        reached,
+        status: Some(200),
+        bytes: curve.bytes(),
+        body_sha256: None,
+        redirect: None,
+        headers: vec![],
+        requests: if reached >= Phase::Processing { vec![request] } else { vec![] },
+        failure,
+        censored: matches!(look.end, End::Stopped(_)),
+        tcp: Some(TcpStats {
+            connect: Some(TcpInfo { rtt: Some(seconds(look.rtt)), ..TcpInfo::default() }),
+            during: None,
+            end: Some(TcpInfo { received_out_of_order: Some(0), ..TcpInfo::default() }),
+        }),
+        curve,
+    }
+}
+
+fn sni() -> RoundSettings {
+    RoundSettings { comparison: Comparison::Sni, ..RoundSettings::default() }
+}
+
+/// A round as the engine takes it: two openings, then what the judge orders, the coin from a seeded generator.
+fn take(settings: RoundSettings, subject: impl Fn(u32) -> Look, control: impl Fn(u32) -> Look) -> RoundJudge {
+    use rand::{RngExt as _, SeedableRng as _};
+    let mut coin = rand::rngs::ChaCha8Rng::seed_from_u64(7);
+    let mut judge = RoundJudge::new(settings);
+    judge.add(exchange(Role::Control, 0, 0, control(0)));
+    judge.add(exchange(Role::Control, 1, 0, control(1)));
+    for pair in 2.. {
+        for (position, &role) in judge.order(coin.random()).iter().enumerate() {
+            let look = if role == Role::Subject { subject(pair) } else { control(pair) };
+            judge.add(exchange(role, pair, position as u32, look));
+        }
+        if judge.next() == Next::Enough {
+            break;
+        }
+        assert!(pair < 100, "the judge never has enough");
+    }
+    judge
+}
+
+/// A little unevenness, so that no two exchanges are equal.
+fn uneven(look: Look) -> impl Fn(u32) -> Look {
+    move |pair| Look {
+        bytes_per_second: look.bytes_per_second * (1.0 + 0.05 * f64::from(pair * 7 % 5) / 5.0),
+        ..look
+    }
+}
+
+#[test]
+fn alike_is_normal_for_little() {
+    let finding = take(sni(), uneven(FAST), uneven(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Normal, "{finding:?}");
+    assert!(finding.evidence.bytes_used <= 1_100_000, "{}", finding.evidence.bytes_used);
+    let [low, high] = finding.evidence.slowdown_ci.map(Option::unwrap);
+    assert!(low < 1.0 && high > 1.0 && high < 2.0, "{low} to {high}");
+}
+
+#[test]
+fn slow_by_name_is_throttled() {
+    let finding = take(sni(), uneven(STOPPED), uneven(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");
+    assert!(finding.evidence.e_value >= 1000.0 && finding.evidence.false_alarm_bound <= 0.001);
+    assert!(finding.evidence.slowdown_ci[0].unwrap() > 1.5);
+    assert_eq!(finding.evidence.slowdown_ci[1], None, "a stopped transfer has no upper bound");
+    assert!(finding.evidence.slowdown.unwrap() > 20.0);
+    assert!((finding.evidence.limit_bytes_per_second.unwrap() / 16_400.0 - 1.0).abs() < 0.05);
+}
+
+#[test]
+fn slow_handshake_by_name_is_throttled() {
+    let finding = take(sni(), uneven(Look { tls: 3.0, ..FAST }), uneven(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");
+    assert_eq!(finding.mechanism, Some(crate::model::Mechanism::HandshakeDelay));
+    assert!(finding.evidence.handshake_slowdown.unwrap() > 10.0);
+}
+
+#[test]
+fn both_slow_is_degraded() {
+    let finding = take(sni(), uneven(SLOW), uneven(SLOW)).finding();
+    assert_eq!(finding.verdict, Verdict::Degraded, "{finding:?}");
+    assert!(finding.caveats.contains(&Caveat::ControlSlow));
+}
+
+#[test]
+fn a_late_probe_cannot_accuse() {
+    let mut judge = take(sni(), uneven(STOPPED), uneven(FAST));
+    for exchange in &mut judge.exchanges {
+        exchange.lateness = Duration::from_millis(30);
+    }
+    let finding = judge.finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive);
+    assert!(matches!(finding.caveats[..], [Caveat::ProbeLate(n)] if n > 5), "{:?}", finding.caveats);
+}
+
+#[test]
+fn freezes_and_blocks_by_name() {
+    let finding = take(sni(), uneven(Look { end: End::Frozen(18_000), ..FAST }), uneven(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Frozen, "{finding:?}");
+    assert_eq!(finding.evidence.freeze_after_bytes, Some(18_000));
+    let reset = Look { end: End::Failed(Phase::Tls, FailureKind::Reset), ..FAST };
+    let finding = take(sni(), uneven(reset), uneven(FAST)).finding();
+    assert_eq!(
+        (finding.verdict, finding.blocked_at),
+        (Verdict::Blocked, Some(BlockedAt::Tls)),
+        "{finding:?}"
+    );
+}
+
+#[test]
+fn a_failure_without_contrast_does_not_accuse() {
+    let reset = Look { end: End::Failed(Phase::Tls, FailureKind::Reset), ..FAST };
+    for comparison in [Comparison::Control, Comparison::History, Comparison::None] {
+        let settings = RoundSettings { comparison, ..RoundSettings::default() };
+        let finding = take(settings, uneven(reset), uneven(FAST)).finding();
+        assert_eq!(finding.verdict, Verdict::Inconclusive, "{comparison:?}: {finding:?}");
+        assert!(finding.caveats.contains(&Caveat::NoContrast(FailureKind::Reset)));
+    }
+    let finding = take(sni(), uneven(reset), uneven(reset)).finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "everything fails: {finding:?}");
+}
+
+#[test]
+fn distance_never_accuses() {
+    let far = Look { rtt: 0.3, tls: 0.6, bytes_per_second: 150_000.0, ..FAST };
+    let near = Look { rtt: 0.02, tls: 0.04, ..FAST };
+    let settings = RoundSettings { comparison: Comparison::Control, ..RoundSettings::default() };
+    let finding = take(settings.clone(), uneven(far), uneven(near)).finding();
+    assert!(!finding.verdict.accuses(), "{finding:?}");
+    assert!(finding.caveats.iter().any(|caveat| matches!(caveat, Caveat::DistanceExplains { .. })));
+    let finding = take(settings, uneven(near), uneven(far)).finding();
+    assert!(!finding.verdict.accuses(), "{finding:?}");
+}

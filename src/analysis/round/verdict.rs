@@ -1,0 +1,266 @@
+//! From samples to a finding: failures first, then speed, and the cause before the blame.
+
+use crate::{
+    analysis::stats::{Bounded, Interval, anytime_interval, median},
+    model::{Caveat, Comparison, Evidence, Exchange, Finding, Mechanism, Role, Verdict},
+};
+
+use super::{
+    PAIRS_MIN, RoundSettings,
+    compare::{Measure, Sample, Sorted},
+    distance, failures,
+    observe::{self, FREE_BURST_BYTES},
+};
+
+/// Lower bound of the slowdown above which a subject is throttled (design).
+const SLOWDOWN_ACCUSES: f64 = 1.5;
+
+/// Lower bound of the handshake ratio above which a subject is throttled (design).
+const HANDSHAKE_ACCUSES: f64 = 2.0;
+
+/// Upper bound of either ratio below which a subject is normal (design).
+const RATIO_NORMAL: f64 = 2.0;
+
+/// Below this the control itself is too slow to show anything: a throttle to 130 kbit/s (16 kB/s) would make the
+/// subject no more than the accusing 1.5 times slower. Bytes per second.
+const CONTROL_GOODPUT_MIN: f64 = 25_000.0;
+
+/// A control this many times slower than usual, or a server than the line, is itself what is slow (design: three times).
+const CAUSE_RATIO: f64 = 3.0;
+
+/// Everything that a verdict looks at.
+pub(super) struct Case<'a> {
+    pub(super) settings: &'a RoundSettings,
+    pub(super) exchanges: &'a [&'a Exchange],
+    pub(super) sorted: &'a Sorted<'a>,
+    pub(super) evidence: Evidence,
+    pub(super) pace: Interval,
+    pub(super) handshake: Interval,
+}
+
+/// A verdict with what belongs to it.
+pub(super) struct Decision {
+    pub(super) verdict: Verdict,
+    pub(super) mechanism: Option<Mechanism>,
+    pub(super) blocked_at: Option<crate::model::BlockedAt>,
+    pub(super) caveats: Vec<Caveat>,
+}
+
+impl Decision {
+    pub(super) const fn plain(verdict: Verdict, caveats: Vec<Caveat>) -> Self {
+        Self { verdict, mechanism: None, blocked_at: None, caveats }
+    }
+}
+
+/// The finding of a round so far.
+pub(super) fn judge(settings: &RoundSettings, exchanges: &[&Exchange], sorted: &Sorted<'_>) -> Finding {
+    let sizes_match = sorted.sizes_match();
+    let pace = if settings.bulk && sizes_match {
+        sorted.interval(Measure::Pace, settings.confidence)
+    } else {
+        [None, None]
+    };
+    let handshake = sorted.interval(Measure::Handshake, settings.confidence);
+    let evidence = evidence(settings, exchanges, sorted, pace);
+    let mut case = Case { settings, exchanges, sorted, evidence, pace, handshake };
+    let mut decision = failures::decide(&mut case).unwrap_or_else(|| by_speed(&case));
+    decision.caveats.extend(standing_caveats(&case));
+    if decision.verdict == Verdict::Throttled || decision.verdict == Verdict::Inconclusive {
+        describe_limit(&mut case);
+    }
+    Finding {
+        verdict: decision.verdict,
+        mechanism: decision.mechanism,
+        blocked_at: decision.blocked_at,
+        evidence: case.evidence,
+        caveats: decision.caveats,
+    }
+}
+
+/// Whether more pairs of this comparison could not change an inconclusive answer.
+pub(super) fn is_hopeless(settings: &RoundSettings, sorted: &Sorted<'_>) -> bool {
+    settings.comparison < Comparison::Control && sorted.samples(Role::Subject).count() >= PAIRS_MIN
+}
+
+fn evidence(
+    settings: &RoundSettings,
+    exchanges: &[&Exchange],
+    sorted: &Sorted<'_>,
+    pace: Interval,
+) -> Evidence {
+    let e_value =
+        if settings.comparison == Comparison::Sni { sorted.log_e_value(settings.bulk).exp() } else { 1.0 };
+    let comparable = settings.bulk && sorted.sizes_match();
+    let goodput = |role| {
+        let seen: Vec<f64> =
+            sorted.samples(role).filter_map(|sample| sample.transfer?.goodput_seen()).collect();
+        median(&seen).filter(|_| settings.bulk)
+    };
+    let handshake = |role| {
+        let seconds: Vec<f64> =
+            sorted.samples(role).filter_map(|sample| observe::handshake_seconds(sample.exchange)).collect();
+        median(&seconds)
+    };
+    let ratios: Vec<f64> = sorted.matched().iter().filter_map(ratio_seen).collect();
+    let ratio_of_handshakes = handshake(Role::Subject).zip(handshake(Role::Control)).map(|(s, c)| s / c);
+    Evidence {
+        pairs: sorted.matched().len() as u32,
+        e_value,
+        false_alarm_bound: (1.0 / e_value).min(1.0),
+        confidence: settings.confidence,
+        slowdown: median(&ratios).filter(|_| comparable),
+        slowdown_ci: pace.map(|end| end.map(f64::exp)),
+        handshake_slowdown: ratio_of_handshakes.filter(|ratio| ratio.is_finite()),
+        subject_goodput_bytes_per_second: goodput(Role::Subject),
+        control_goodput_bytes_per_second: goodput(Role::Control),
+        bytes_used: exchanges.iter().map(|exchange| exchange.curve.bytes().max(exchange.bytes)).sum(),
+        ..Evidence::default()
+    }
+}
+
+/// Control goodput over subject goodput as far as both were seen.
+fn ratio_seen((subject, control): &(Sample<'_>, Sample<'_>)) -> Option<f64> {
+    let (subject, control) = (subject.transfer?.goodput_seen()?, control.transfer?.goodput_seen()?);
+    (subject > 0.0).then(|| control / subject)
+}
+
+fn by_speed(case: &Case<'_>) -> Decision {
+    if case.sorted.samples(Role::Subject).count() == 0 {
+        return Decision::plain(Verdict::Inconclusive, vec![]);
+    }
+    match case.settings.comparison {
+        Comparison::Sni => by_name(case),
+        Comparison::Control => distance::decide(case),
+        Comparison::History | Comparison::None => {
+            Decision::plain(Verdict::Inconclusive, vec![Caveat::NoControl])
+        }
+    }
+}
+
+/// The same server under two names.
+fn by_name(case: &Case<'_>) -> Decision {
+    let proven = case.evidence.e_value * case.settings.alpha >= 1.0;
+    let slow = above(case.pace, SLOWDOWN_ACCUSES);
+    let late_answer = above(case.handshake, HANDSHAKE_ACCUSES);
+    if proven && (slow || late_answer) {
+        let mechanism = if slow { Mechanism::Unknown } else { Mechanism::HandshakeDelay };
+        return Decision { mechanism: Some(mechanism), ..Decision::plain(Verdict::Throttled, vec![]) };
+    }
+    if is_fast(case) { like_its_control(case) } else { undecided(case) }
+}
+
+/// Whether the upper bounds of both ratios are below two; without bulk the handshake's alone.
+pub(super) fn is_fast(case: &Case<'_>) -> bool {
+    let pace = below(case.pace, RATIO_NORMAL) || !case.settings.bulk;
+    pace && below(case.handshake, RATIO_NORMAL)
+}
+
+/// Subject and control are alike: normal, unless both are slow.
+pub(super) fn like_its_control(case: &Case<'_>) -> Decision {
+    let known = &case.settings.known;
+    if let Some(control) = case.evidence.control_goodput_bytes_per_second {
+        let slower_than = |usual: Option<f64>| usual.is_some_and(|usual| usual >= CAUSE_RATIO * control);
+        if slower_than(known.line_goodput) {
+            return Decision::plain(Verdict::Degraded, vec![Caveat::ServerSlow]);
+        }
+        if slower_than(known.control_goodput) || control < CONTROL_GOODPUT_MIN {
+            return Decision::plain(Verdict::Degraded, vec![Caveat::ControlSlow]);
+        }
+    }
+    let caveats = if case.settings.bulk { vec![] } else { vec![Caveat::TooFewBytes] };
+    Decision::plain(Verdict::Normal, caveats)
+}
+
+/// Inconclusive, and why.
+pub(super) fn undecided(case: &Case<'_>) -> Decision {
+    let mut caveats = Vec::new();
+    let matched = case.sorted.matched().len();
+    if matched < PAIRS_MIN {
+        caveats.push(Caveat::MorePairsNeeded((PAIRS_MIN - matched) as u32));
+    } else if case.settings.bulk && case.sorted.differences(Measure::Pace).is_empty() {
+        caveats.push(Caveat::TooFewBytes);
+    } else if above(case.pace, SLOWDOWN_ACCUSES) || above(case.handshake, HANDSHAKE_ACCUSES) {
+        caveats.push(Caveat::MorePairsNeeded(units_needed(case)));
+    } else {
+        caveats.push(Caveat::IntervalTooWide);
+    }
+    Decision::plain(Verdict::Inconclusive, caveats)
+}
+
+/// How many further clear pairs would complete the evidence, each worth a factor of 1.9.
+fn units_needed(case: &Case<'_>) -> u32 {
+    let missing = -(case.evidence.e_value * case.settings.alpha).ln();
+    (missing / 1.9_f64.ln()).ceil().max(1.0) as u32
+}
+
+/// Caveats that hold whatever the verdict.
+fn standing_caveats(case: &Case<'_>) -> Vec<Caveat> {
+    let mut caveats = Vec::new();
+    if case.settings.comparison == Comparison::Control {
+        caveats.push(Caveat::WeakerComparison);
+    }
+    if case.sorted.late > 0 {
+        caveats.push(Caveat::ProbeLate(case.sorted.late));
+    }
+    if case.settings.bulk && !case.sorted.sizes_match() {
+        caveats.push(Caveat::SizesDiffer);
+    }
+    let failed = case.sorted.samples(Role::Control).filter(|sample| sample.failed).count();
+    if failed > 0 {
+        caveats.push(Caveat::ControlFailed(failed as u32));
+    }
+    caveats
+}
+
+/// The rate that the subject's transfers kept after the burst, where they are slow.
+fn describe_limit(case: &mut Case<'_>) {
+    if !above(case.pace, SLOWDOWN_ACCUSES) {
+        return;
+    }
+    let rates: Vec<f64> =
+        case.sorted.samples(Role::Subject).filter_map(|sample| sample.transfer?.goodput_seen()).collect();
+    let logs: Vec<Bounded> = rates.iter().map(|rate| Bounded::known(rate.ln())).collect();
+    case.evidence.limit_bytes_per_second = median(&rates);
+    case.evidence.limit_ci = match anytime_interval(&logs, case.settings.confidence, 0.01) {
+        [Some(low), Some(high)] => Some([low.exp(), high.exp()]),
+        _ => None,
+    };
+}
+
+/// Whether the whole interval of a log ratio lies above `ratio`.
+pub(super) fn above(interval: Interval, ratio: f64) -> bool {
+    interval[0].is_some_and(|low| low > ratio.ln())
+}
+
+/// Whether the whole interval of a log ratio lies below `ratio`.
+pub(super) fn below(interval: Interval, ratio: f64) -> bool {
+    interval[1].is_some_and(|high| high < ratio.ln())
+}
+
+/// See [`RoundJudge::stop_subject`](super::RoundJudge::stop_subject).
+pub(super) fn may_stop(
+    sorted: &Sorted<'_>,
+    curve: &crate::model::TransferCurve,
+    elapsed: std::time::Duration,
+) -> bool {
+    let (Some(wanted), Some(burst_over)) = (sorted.wanted, curve.time_of(FREE_BURST_BYTES)) else {
+        return false;
+    };
+    let paces: Vec<f64> = sorted
+        .samples(Role::Control)
+        .filter_map(|sample| sample.transfer?.pace(None))
+        .map(|log| log.at_least.exp())
+        .collect();
+    let Some(control) = median(&paces) else { return false };
+    let after_burst = elapsed.saturating_sub(burst_over);
+    let slow = after_burst.as_secs_f64()
+        >= super::STOP_SLOWDOWN * control * wanted.saturating_sub(FREE_BURST_BYTES) as f64;
+    let plateau = if sorted.samples(Role::Subject).count() == 0 {
+        super::STOP_PLATEAU * 2
+    } else {
+        super::STOP_PLATEAU
+    };
+    let last = curve.points().last().map_or(burst_over, |point| point.at);
+    let trickles = last > burst_over && elapsed.saturating_sub(last) < super::STOP_PLATEAU;
+    slow && after_burst >= plateau && trickles
+}
