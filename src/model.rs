@@ -3,6 +3,7 @@
 //! Pure data. Nothing here reads a clock, opens a socket or knows a file; times are arguments, units are bytes and
 //! seconds, "unknown" is `None`. Every other room speaks in these words.
 
+mod command;
 mod curve;
 mod exchange;
 mod failure;
@@ -16,6 +17,7 @@ mod target;
 mod tcp;
 mod verdict;
 
+pub use command::{Command, ProbeRefusal, Reply};
 pub use curve::{CURVE_POINTS_MAX, CurvePoint, TransferCurve};
 pub use exchange::{Exchange, Family, Hello, HelloKind, LATENESS_MAX, Request, Role};
 pub use failure::{Failure, FailureDetail, FailureKind};

@@ -1,5 +1,7 @@
 //! One integration binary: one link, shared helpers. Every module runs the built program as a user would.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 mod analyze;
 mod architecture;
 mod catalog;
@@ -7,4 +9,7 @@ mod config;
 mod daemon;
 mod lab;
 mod measure;
+mod metrics;
 mod serve;
+mod support;
+mod web;
