@@ -18,6 +18,7 @@ pub mod purge;
 pub mod run;
 pub mod serve;
 pub mod sweep;
+mod systemd;
 pub mod targets;
 
 /// Exit status: nothing interferes.

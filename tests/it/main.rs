@@ -1,6 +1,7 @@
 //! One integration binary: one link, shared helpers. Every module runs the built program as a user would.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![allow(clippy::disallowed_methods, reason = "real programs are waited for in real time")]
 
 mod analyze;
 mod architecture;
