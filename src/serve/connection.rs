@@ -14,7 +14,6 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -59,7 +58,7 @@ pub(super) struct Stop {
 
 /// Serves a connection to its end. How it ends is of no interest: nothing is logged.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     tls: Option<TlsAcceptor>,
     visit: Visit,
     settings: Arc<Settings>,
@@ -70,7 +69,7 @@ pub(super) async fn serve(
 }
 
 async fn serve_until_drained(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     tls: Option<TlsAcceptor>,
     visit: Visit,
     settings: Arc<Settings>,
@@ -196,9 +195,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-    use super::*;
+    use super::{
+        super::{Limits, TlsConfig, certificates::Certificate, limits::Gate},
+        *,
+    };
+
+    /// Serves one end of a pipe and gives the other.
+    fn served(tls: Option<TlsAcceptor>) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(1024);
+        let visit =
+            Gate::new(Limits::default(), clock::now()).enter([192, 0, 2, 1].into(), clock::now()).unwrap();
+        tokio::spawn(serve(far, tls, visit, Arc::default(), Stop::default()));
+        near
+    }
+
+    async fn seconds_until_closed(near: &mut DuplexStream) -> f64 {
+        let start = clock::now();
+        let _answer = near.read_to_end(&mut Vec::new()).await;
+        (clock::now() - start).as_secs_f64()
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_stream_fails_and_a_moving_one_does_not() {
@@ -214,5 +231,53 @@ mod tests {
         let _near = slow.await.unwrap();
         assert_eq!(watched.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(clock::now() - start, IDLE_MAX / 2 + IDLE_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_that_never_end_are_cut_off_although_bytes_keep_coming() {
+        let (mut read, mut write) = tokio::io::split(served(None));
+        write.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+        tokio::spawn(async move {
+            while write.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let start = clock::now();
+        let _answer = read.read_to_end(&mut Vec::new()).await;
+        let waited = clock::now() - start;
+        assert!(waited >= HEADERS_MAX && waited < HEADERS_MAX * 2, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unused_connection_is_closed() {
+        let waited = seconds_until_closed(&mut served(None)).await;
+        assert!((HEADERS_MAX.as_secs_f64()..=IDLE_MAX.as_secs_f64()).contains(&waited), "{waited}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_never_ends_is_cut_off() {
+        let tls = TlsConfig::new(Certificate::Made).unwrap();
+        let mut near = served(Some(TlsAcceptor::from(tls.config)));
+        near.write_all(&[22, 3, 1]).await.unwrap();
+        let waited = seconds_until_closed(&mut near).await;
+        assert!((waited - HANDSHAKE_MAX.as_secs_f64()).abs() < 1.0, "{waited}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stops_reading_is_given_up() {
+        let mut near = served(None);
+        near.write_all(b"GET /bytes/1000000 HTTP/1.1\r\n\r\n").await.unwrap();
+        tokio::time::sleep(IDLE_MAX * 2).await;
+        let mut rest = Vec::new();
+        let _end = near.read_to_end(&mut rest).await;
+        assert!(rest.len() < 10_000, "{} bytes came after two idle minutes", rest.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_connection_lives_forever() {
+        let mut near = served(None);
+        near.write_all(b"GET /bytes/1000000?rate=100 HTTP/1.1\r\n\r\n").await.unwrap();
+        let waited = seconds_until_closed(&mut near).await;
+        assert!((waited - LIFE_MAX.as_secs_f64()).abs() < 1.0, "{waited}");
     }
 }

@@ -56,9 +56,10 @@ impl Pacer {
         Self { rate: rate.max(1), due: now }
     }
 
-    /// Fifty chunks a second, none so small that headers outweigh it, none larger than a TLS record.
+    /// Fifty chunks a second; none so small that headers outweigh it, none larger than a TLS record; at the slowest
+    /// rates one a second, so that the line is never silent for long.
     fn chunk(&self) -> u64 {
-        (self.rate / 50).clamp(256, 16 * 1024)
+        (self.rate / 50).clamp(256, 16 * 1024).min(self.rate)
     }
 
     /// Counts bytes that leave now.
