@@ -5,6 +5,7 @@
 
 mod command;
 mod curve;
+mod detector;
 mod exchange;
 mod failure;
 mod judgement;
@@ -19,6 +20,9 @@ mod verdict;
 
 pub use command::{Command, ProbeRefusal, Reply};
 pub use curve::{CURVE_POINTS_MAX, CurvePoint, TransferCurve};
+pub use detector::{
+    CountedTest, DetectorState, Incident, OpenIncident, OpenTest, SeriesReport, SeriesState,
+};
 pub use exchange::{Exchange, Family, Hello, HelloKind, LATENESS_MAX, Request, Role};
 pub use failure::{Failure, FailureDetail, FailureKind};
 pub use judgement::Judgement;

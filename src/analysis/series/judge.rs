@@ -1,0 +1,108 @@
+//! A whole recording at once: rows in any order, one report for each series.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    detector::{SeriesDetector, Settings},
+    evidence::{Observed, PairedTest},
+};
+use crate::model::SeriesReport;
+
+/// What a canary's series is called after its target.
+const CANARY_SUFFIX: &str = "#canary";
+
+/// One row of a recording of paired tests. Goodputs in any unit that all three share; `None` is not known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairedRow {
+    /// When.
+    pub at: Timestamp,
+    /// Where, in the words of the recording.
+    pub vantage: String,
+    /// What.
+    pub target: String,
+    /// Goodput from the target.
+    pub subject: Option<f64>,
+    /// Goodput from the control.
+    pub control: Option<f64>,
+    /// Goodput from a host that only a careless rule would throttle.
+    pub canary: Option<f64>,
+}
+
+/// Judges a recording: one report for each vantage and target, and one for its canary where there is one. The order of
+/// the rows, the unit of the goodputs and the time zone change nothing. Reports are sorted by vantage and target.
+pub fn judge(rows: &[PairedRow]) -> Vec<SeriesReport> {
+    let mut series: BTreeMap<(&str, &str, bool), Vec<(Timestamp, PairedTest)>> = BTreeMap::new();
+    for row in rows {
+        let key = (row.vantage.as_str(), row.target.as_str());
+        series.entry((key.0, key.1, false)).or_default().push((row.at, pair(row.subject, row.control)));
+        if row.canary.is_some() {
+            series.entry((key.0, key.1, true)).or_default().push((row.at, pair(row.canary, row.control)));
+        }
+    }
+    for samples in series.values_mut() {
+        samples.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| order(&a.1).partial_cmp(&order(&b.1)).unwrap_or(std::cmp::Ordering::Equal)));
+    }
+    let tests = series.values().map(|samples| windows(samples)).sum();
+    let until = rows.iter().map(|row| row.at).max();
+    series
+        .into_iter()
+        .map(|((vantage, target, canary), samples)| {
+            let target = if canary { format!("{target}{CANARY_SUFFIX}") } else { target.to_owned() };
+            judge_one(vantage.to_owned(), target, &samples, Settings::recorded(tests), until)
+        })
+        .collect()
+}
+
+fn judge_one(
+    vantage: String,
+    target: String,
+    samples: &[(Timestamp, PairedTest)],
+    settings: Settings,
+    until: Option<Timestamp>,
+) -> SeriesReport {
+    let mut detector = SeriesDetector::new(settings);
+    for &(at, pair) in samples {
+        detector.observe(at, pair);
+    }
+    detector.finish();
+    if let Some(until) = until {
+        detector.tick(until);
+    }
+    SeriesReport {
+        vantage,
+        target,
+        rows: samples.len() as u64,
+        tests: detector.memory().tests,
+        state: detector.state(),
+        incidents: detector.incidents().cloned().collect(),
+    }
+}
+
+fn pair(subject: Option<f64>, control: Option<f64>) -> PairedTest {
+    let observed = |goodput: Option<f64>| goodput.map_or(Observed::Unknown, Observed::Goodput);
+    PairedTest { subject: observed(subject), control: observed(control) }
+}
+
+/// What rows of one moment are sorted by, so that their order in the file does not matter.
+fn order(pair: &PairedTest) -> [f64; 2] {
+    [pair.subject, pair.control].map(|observed| match observed {
+        Observed::Goodput(goodput) | Observed::AtMost(goodput) => goodput,
+        Observed::Failed | Observed::Unknown => -1.0,
+    })
+}
+
+/// How many tests the samples, in order of time, count as.
+fn windows(samples: &[(Timestamp, PairedTest)]) -> u64 {
+    let window = Settings::recorded(0).window;
+    let mut count = 0;
+    let mut open: Option<Timestamp> = None;
+    for &(at, _) in samples {
+        if open.is_none_or(|from| Duration::try_from(at.duration_since(from)).is_ok_and(|gap| gap >= window)) {
+            open = Some(at);
+            count += 1;
+        }
+    }
+    count
+}
