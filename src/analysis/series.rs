@@ -13,7 +13,7 @@ mod moment;
 
 pub use detector::{SeriesDetector, SeriesEvent, Settings};
 pub use evidence::{Observed, PairedTest, Sample};
-pub use judge::{PairedRow, judge};
+pub use judge::judge;
 
 /// Shortest average run length between false alarms, in counted tests of all series together.
 pub const RUN_LENGTH: f64 = 100_000.0;

@@ -181,6 +181,23 @@ pub struct DetectorState {
     pub silent: bool,
 }
 
+/// One row of a recording of paired tests. `None` is not known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairedRow {
+    /// When.
+    pub at: Timestamp,
+    /// Where, in the words of the recording.
+    pub vantage: String,
+    /// What.
+    pub target: String,
+    /// Goodput from the target, bytes per second.
+    pub subject: Option<f64>,
+    /// Goodput from the control, bytes per second.
+    pub control: Option<f64>,
+    /// Goodput from a host that only a careless rule would throttle, bytes per second.
+    pub canary: Option<f64>,
+}
+
 /// What `analyze` says of one series.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SeriesReport {

@@ -63,7 +63,7 @@ impl Settings {
         Self {
             run_length: RUN_LENGTH.max(tests as f64 / 0.3),
             tests_together: tests,
-            window: Duration::from_secs(300),
+            window: Duration::from_mins(5),
             silence: Duration::from_hours(24),
         }
     }
@@ -132,7 +132,11 @@ impl SeriesDetector {
     /// Lets time pass: closes a grouping window that is over, and notices silence.
     pub fn tick(&mut self, at: Timestamp) -> Vec<SeriesEvent> {
         let mut events = Vec::new();
-        if self.state.open.as_ref().is_some_and(|open| seconds(open.from, at) >= self.settings.window.as_secs_f64())
+        if self
+            .state
+            .open
+            .as_ref()
+            .is_some_and(|open| seconds(open.from, at) >= self.settings.window.as_secs_f64())
         {
             events.extend(self.close_test());
         }

@@ -163,9 +163,7 @@ pub(super) fn e_values(grade: Grade, severe_chance: f64) -> Option<[f64; ALTERNA
     let value = |(severe, moderate): (f64, f64)| match grade {
         Grade::Severe => (severe / severe_chance).min(E_VALUE_MAX),
         Grade::Moderate => (moderate / moderate_chance).min(E_VALUE_MAX),
-        Grade::Clear | Grade::Reversed => {
-            (1.0 - severe - moderate) / (1.0 - severe_chance - moderate_chance)
-        }
+        Grade::Clear | Grade::Reversed => (1.0 - severe - moderate) / (1.0 - severe_chance - moderate_chance),
         Grade::Accused(_) => ((severe + moderate) / FINDING_CHANCE).min(FINDING_E_VALUE_MAX),
         Grade::Cleared => (1.0 - severe - moderate) / (1.0 - FINDING_CHANCE),
         Grade::Degraded | Grade::Nothing => 1.0,

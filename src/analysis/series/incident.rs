@@ -97,7 +97,8 @@ pub(super) fn go_on(
     }
     let share = lasting.incident.share.clamp(END_SHARE[0], END_SHARE[1]);
     // The mean over the samples of a window, as everywhere: rows of one window may be one visitor.
-    let value = test.affected * (BACKGROUND / share) + (1.0 - test.affected) * (1.0 - BACKGROUND) / (1.0 - share);
+    let value =
+        test.affected * (BACKGROUND / share) + (1.0 - test.affected) * (1.0 - BACKGROUND) / (1.0 - share);
     lasting.end_evidence = (lasting.end_evidence + value.ln()).max(0.0);
     if lasting.end_evidence < END_RUN_LENGTH.ln() {
         state.incident = Some(lasting);
@@ -153,11 +154,8 @@ fn close(state: &mut DetectorState, mut lasting: OpenIncident) -> Incident {
     let shares: Vec<f64> = state.recent.iter().skip(onset).map(|test| test.affected).collect();
     let share = lasting.incident.share.clamp(END_SHARE[0], 0.95);
     let found = change(&shares, share, BACKGROUND);
-    let found = Change {
-        at: found.at + onset,
-        earliest: found.earliest + onset,
-        latest: found.latest + onset,
-    };
+    let found =
+        Change { at: found.at + onset, earliest: found.earliest + onset, latest: found.latest + onset };
     if let Some((end, interval)) = moment(state, found) {
         lasting.incident.end = Some(end);
         lasting.incident.end_interval = Some(interval);

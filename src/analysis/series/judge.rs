@@ -8,32 +8,18 @@ use super::{
     detector::{SeriesDetector, Settings},
     evidence::{Observed, PairedTest},
 };
-use crate::model::SeriesReport;
+use crate::model::{PairedRow, SeriesReport};
 
 /// What a canary's series is called after its target.
 const CANARY_SUFFIX: &str = "#canary";
 
-/// One row of a recording of paired tests. Goodputs in any unit that all three share; `None` is not known.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PairedRow {
-    /// When.
-    pub at: Timestamp,
-    /// Where, in the words of the recording.
-    pub vantage: String,
-    /// What.
-    pub target: String,
-    /// Goodput from the target.
-    pub subject: Option<f64>,
-    /// Goodput from the control.
-    pub control: Option<f64>,
-    /// Goodput from a host that only a careless rule would throttle.
-    pub canary: Option<f64>,
-}
+/// A test and when it was taken.
+type Timed = (Timestamp, PairedTest);
 
 /// Judges a recording: one report for each vantage and target, and one for its canary where there is one. The order of
 /// the rows, the unit of the goodputs and the time zone change nothing. Reports are sorted by vantage and target.
 pub fn judge(rows: &[PairedRow]) -> Vec<SeriesReport> {
-    let mut series: BTreeMap<(&str, &str, bool), Vec<(Timestamp, PairedTest)>> = BTreeMap::new();
+    let mut series: BTreeMap<(&str, &str, bool), Vec<Timed>> = BTreeMap::new();
     for row in rows {
         let key = (row.vantage.as_str(), row.target.as_str());
         series.entry((key.0, key.1, false)).or_default().push((row.at, pair(row.subject, row.control)));
@@ -42,7 +28,10 @@ pub fn judge(rows: &[PairedRow]) -> Vec<SeriesReport> {
         }
     }
     for samples in series.values_mut() {
-        samples.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| order(&a.1).partial_cmp(&order(&b.1)).unwrap_or(std::cmp::Ordering::Equal)));
+        samples.sort_by(|a, b| {
+            a.0.cmp(&b.0)
+                .then_with(|| order(&a.1).partial_cmp(&order(&b.1)).unwrap_or(std::cmp::Ordering::Equal))
+        });
     }
     let tests = series.values().map(|samples| windows(samples)).sum();
     let until = rows.iter().map(|row| row.at).max();
@@ -58,7 +47,7 @@ pub fn judge(rows: &[PairedRow]) -> Vec<SeriesReport> {
 fn judge_one(
     vantage: String,
     target: String,
-    samples: &[(Timestamp, PairedTest)],
+    samples: &[Timed],
     settings: Settings,
     until: Option<Timestamp>,
 ) -> SeriesReport {
@@ -94,12 +83,13 @@ fn order(pair: &PairedTest) -> [f64; 2] {
 }
 
 /// How many tests the samples, in order of time, count as.
-fn windows(samples: &[(Timestamp, PairedTest)]) -> u64 {
+fn windows(samples: &[Timed]) -> u64 {
     let window = Settings::recorded(0).window;
     let mut count = 0;
     let mut open: Option<Timestamp> = None;
     for &(at, _) in samples {
-        if open.is_none_or(|from| Duration::try_from(at.duration_since(from)).is_ok_and(|gap| gap >= window)) {
+        if open.is_none_or(|from| Duration::try_from(at.duration_since(from)).is_ok_and(|gap| gap >= window))
+        {
             open = Some(at);
             count += 1;
         }
