@@ -7,6 +7,7 @@
 //! coin ([`RoundJudge::order`]) that nothing else depends on; each draw has a pair number of its own; opening controls
 //! come before the first subject; nothing else has a role of `subject` or `control` (a canary has its own).
 
+mod betting;
 mod compare;
 mod distance;
 mod failures;
@@ -106,14 +107,17 @@ impl RoundJudge {
     /// Whose exchanges to take next, one after the other, under one new pair number; `heads` is a fresh fair coin.
     ///
     /// The first pairs are pairs. Where they look slow and labels are exchangeable (`sni`), single exchanges follow, each
-    /// with a name drawn by the coin: a pair and a single are worth the same evidence, and a single costs half.
+    /// with a name drawn by the coin: a pair and a single are worth the same evidence, and a single costs half. After a
+    /// single that could not be told apart it is pairs again, whose members share the line's moment.
     pub fn order(&self, heads: bool) -> &'static [Role] {
         let sorted = Sorted::of(&self.in_order());
         let pairs =
             sorted.units.iter().filter(|unit| unit.subject.is_some() && unit.control.is_some()).count();
+        let capital = betting::bet(&sorted, self.settings.bulk);
         let singles = self.settings.comparison == Comparison::Sni
             && pairs >= PAIRS_MIN
-            && sorted.log_e_value(self.settings.bulk) > 0.0;
+            && capital.log_e_value > 0.0
+            && capital.singles_pay;
         match (singles, heads) {
             (false, true) => &[Role::Subject, Role::Control],
             (false, false) => &[Role::Control, Role::Subject],

@@ -1,26 +1,11 @@
-//! Subject against control: which exchanges were drawn together, by how much they differ, and how surprising that is.
-//!
-//! The evidence is a bet on labels. Before each unit a fair coin decided which name is shown first (a pair) or which name
-//! is shown at all (a single). If the name made no difference, what was seen says nothing about the coin, and a bet on it
-//! gains nothing on average, whatever the line does meanwhile. The capital of such a bettor is an e-value; that it ever
-//! reaches 1/α has probability α at most (Ville 1939; Ramdas et al., Statistical Science 38, 2023).
+//! Subject against control: which exchanges were drawn together, and by how much they differ.
 
 use crate::{
-    analysis::stats::{Bounded, Interval, anytime_interval, median},
+    analysis::stats::{Bounded, Interval, difference_interval, median},
     model::{Exchange, Role},
 };
 
 use super::observe::{self, Log, Transfer};
-
-/// Share of the capital staked on a clear difference. Two errors in twenty is the error rate at which it is the best
-/// stake (Kelly 1956: one minus twice the error rate); eleven clear units in a row still reach 1000.
-const STAKE_MAX: f64 = 0.9;
-
-/// Below this ratio a difference is no bet: two transfers on one line differ by so much without reason.
-const RATIO_UNCLEAR: f64 = 1.25;
-
-/// From this ratio on the stake is full: the design's own bound for `throttled`.
-const RATIO_CLEAR: f64 = 1.5;
 
 /// Stands for "never" in logarithms of seconds: larger than any span a budget allows, small enough to compute with.
 const NEVER: f64 = 50.0;
@@ -56,7 +41,7 @@ impl<'a> Sample<'a> {
         Self { exchange, transfer: Transfer::of(exchange), failed }
     }
 
-    fn log(&self, measure: Measure, wanted: Option<u64>) -> Option<Log> {
+    pub(super) fn log(&self, measure: Measure, wanted: Option<u64>) -> Option<Log> {
         match measure {
             Measure::Pace => self.transfer.and_then(|transfer| transfer.pace(wanted)),
             Measure::Handshake => observe::handshake(self.exchange),
@@ -64,7 +49,7 @@ impl<'a> Sample<'a> {
     }
 
     /// A single number to rank by: a failure ranks behind everything that came.
-    fn rank(&self, measure: Measure, wanted: Option<u64>) -> Option<f64> {
+    pub(super) fn rank(&self, measure: Measure, wanted: Option<u64>) -> Option<f64> {
         if self.failed { Some(NEVER) } else { self.log(measure, wanted).map(|log| log.at_least) }
     }
 }
@@ -166,168 +151,25 @@ impl<'a> Sorted<'a> {
         matched
     }
 
-    /// Logarithms of subject over control, one for each match.
-    pub(super) fn differences(&self, measure: Measure) -> Vec<Bounded> {
+    /// Logarithms of subject and control, one pair for each match.
+    pub(super) fn logs(&self, measure: Measure) -> Vec<[Bounded; 2]> {
         self.matched()
             .iter()
-            .filter_map(|(subject, control)| self.difference(measure, subject, control))
+            .filter_map(|(subject, control)| self.log_pair(measure, subject, control))
             .collect()
     }
 
-    fn difference(&self, measure: Measure, subject: &Sample<'_>, control: &Sample<'_>) -> Option<Bounded> {
-        let logs = [subject, control].map(|sample| (sample.log(measure, self.wanted), sample.failed));
-        if logs.iter().any(|(log, failed)| log.is_none() && !failed) {
-            return None;
-        }
-        let [(subject, _), (control, _)] = logs;
-        let low =
-            subject.zip(control).and_then(|(subject, control)| Some(subject.at_least - control.at_most()?));
-        let high =
-            subject.zip(control).and_then(|(subject, control)| Some(subject.at_most()? - control.at_least));
-        Some(Bounded { low, high })
+    /// `None` where either side finished without showing this measure; a failure that came before it is unbounded.
+    fn log_pair(&self, measure: Measure, subject: &Sample<'_>, control: &Sample<'_>) -> Option<[Bounded; 2]> {
+        let bounded = |sample: &Sample<'_>| match sample.log(measure, self.wanted) {
+            Some(log) => Some(Bounded { low: Some(log.at_least), high: log.at_most() }),
+            None => sample.failed.then_some(Bounded { low: None, high: None }),
+        };
+        Some([bounded(subject)?, bounded(control)?])
     }
 
     /// The interval of subject over control, in logarithms.
     pub(super) fn interval(&self, measure: Measure, confidence: f64) -> Interval {
-        anytime_interval(&self.differences(measure), confidence, SPREAD_MIN)
+        difference_interval(&self.logs(measure), confidence, SPREAD_MIN)
     }
-
-    /// The natural logarithm of the e-value: the bettor's capital after all units.
-    pub(super) fn log_e_value(&self, bulk: bool) -> f64 {
-        let mut bettor = Bettor::new(self, bulk);
-        self.units.iter().map(|unit| bettor.bet(unit)).sum()
-    }
-}
-
-/// What the bettor remembers. Everything decided before a unit rests on earlier units alone.
-struct Bettor {
-    wanted: Option<u64>,
-    pace: Past,
-    handshake: Past,
-    measures: Vec<Measure>,
-}
-
-#[derive(Default)]
-struct Past {
-    subjects: Vec<f64>,
-    controls: Vec<f64>,
-}
-
-impl Past {
-    fn centres(&self) -> Option<(f64, f64)> {
-        Some((median(&self.subjects)?, median(&self.controls)?))
-    }
-
-    fn separation(&self) -> f64 {
-        self.centres().map_or(0.0, |(subject, control)| subject - control)
-    }
-}
-
-impl Bettor {
-    fn new(sorted: &Sorted<'_>, bulk: bool) -> Self {
-        let measures = if bulk && sorted.sizes_match() {
-            vec![Measure::Pace, Measure::Handshake]
-        } else {
-            vec![Measure::Handshake]
-        };
-        let mut bettor =
-            Self { wanted: sorted.wanted, pace: Past::default(), handshake: Past::default(), measures };
-        for sample in &sorted.openings {
-            bettor.remember(sample, Role::Control);
-        }
-        bettor
-    }
-
-    /// The logarithm of the factor by which the capital changes.
-    fn bet(&mut self, unit: &Unit<'_>) -> f64 {
-        let measure = self.clearest();
-        let stake = match (&unit.subject, &unit.control) {
-            (Some(subject), Some(control)) => self.stake_on_pair(measure, subject, control),
-            (Some(subject), None) => self.stake_on_single(measure, subject),
-            (None, Some(control)) => -self.stake_on_single(measure, control),
-            (None, None) => 0.0,
-        };
-        if let Some(subject) = &unit.subject {
-            self.remember(subject, Role::Subject);
-        }
-        if let Some(control) = &unit.control {
-            self.remember(control, Role::Control);
-        }
-        stake.ln_1p()
-    }
-
-    /// The measure that has told the two apart best so far.
-    fn clearest(&self) -> Measure {
-        let separation = |measure: &Measure| self.past(*measure).separation();
-        let first = self.measures[0];
-        self.measures
-            .iter()
-            .copied()
-            .max_by(|a, b| {
-                separation(a).total_cmp(&separation(b)).then(if *a == first {
-                    std::cmp::Ordering::Greater
-                } else {
-                    std::cmp::Ordering::Less
-                })
-            })
-            .unwrap_or(first)
-    }
-
-    fn past(&self, measure: Measure) -> &Past {
-        match measure {
-            Measure::Pace => &self.pace,
-            Measure::Handshake => &self.handshake,
-        }
-    }
-
-    fn remember(&mut self, sample: &Sample<'_>, role: Role) {
-        for measure in [Measure::Pace, Measure::Handshake] {
-            let Some(rank) = sample.rank(measure, self.wanted) else { continue };
-            let past = match measure {
-                Measure::Pace => &mut self.pace,
-                Measure::Handshake => &mut self.handshake,
-            };
-            match role {
-                Role::Subject => past.subjects.push(rank),
-                _ => past.controls.push(rank),
-            }
-        }
-    }
-
-    /// Positive when the subject was the slower one. Swapping the two names changes the sign alone, except that a
-    /// transfer we stopped is known only as "at least so slow"; that makes gains smaller, never larger.
-    fn stake_on_pair(&self, measure: Measure, subject: &Sample<'_>, control: &Sample<'_>) -> f64 {
-        let slower_by = |one: &Sample<'_>, other: &Sample<'_>| -> Option<f64> {
-            let slow = one.rank(measure, self.wanted)?;
-            let fast = if other.failed { None } else { other.log(measure, self.wanted)?.at_most() };
-            fast.map(|fast| slow - fast).filter(|&difference| difference > 0.0)
-        };
-        match (slower_by(subject, control), slower_by(control, subject)) {
-            (Some(difference), _) => stake(difference),
-            (None, Some(difference)) => -stake(difference),
-            (None, None) => 0.0,
-        }
-    }
-
-    /// Positive when the exchange looks like the subject's earlier ones, negative when like the control's. Whose it is
-    /// is not asked.
-    fn stake_on_single(&self, measure: Measure, sample: &Sample<'_>) -> f64 {
-        let (Some((subject, control)), Some(rank)) =
-            (self.past(measure).centres(), sample.rank(measure, self.wanted))
-        else {
-            return 0.0;
-        };
-        if subject - control < RATIO_CLEAR.ln() {
-            return 0.0;
-        }
-        // -1 at the control's centre and before, 1 at the subject's and behind; half-way to either is clear enough.
-        let place = 2.0 * (rank - control) / (subject - control) - 1.0;
-        STAKE_MAX * (2.0 * place).clamp(-1.0, 1.0)
-    }
-}
-
-/// The stake on a pair that differs by `difference` in logarithms.
-fn stake(difference: f64) -> f64 {
-    let (unclear, clear) = (RATIO_UNCLEAR.ln(), RATIO_CLEAR.ln());
-    STAKE_MAX * ((difference - unclear) / (clear - unclear)).clamp(0.0, 1.0)
 }

@@ -1,5 +1,7 @@
 //! The judge on exchanges made by hand: every rule of the design's section on judging once.
 
+mod calibration;
+
 use std::time::Duration;
 
 use jiff::Timestamp;

@@ -1,12 +1,12 @@
 //! From samples to a finding: failures first, then speed, and the cause before the blame.
 
 use crate::{
-    analysis::stats::{Bounded, Interval, anytime_interval, median},
+    analysis::stats::{Bounded, Interval, centre_interval, median},
     model::{Caveat, Comparison, Evidence, Exchange, Finding, Mechanism, Role, Verdict},
 };
 
 use super::{
-    PAIRS_MIN, RoundSettings,
+    PAIRS_MIN, RoundSettings, betting,
     compare::{Measure, Sample, Sorted},
     distance, failures,
     observe::{self, FREE_BURST_BYTES},
@@ -88,8 +88,11 @@ fn evidence(
     sorted: &Sorted<'_>,
     pace: Interval,
 ) -> Evidence {
-    let e_value =
-        if settings.comparison == Comparison::Sni { sorted.log_e_value(settings.bulk).exp() } else { 1.0 };
+    let e_value = if settings.comparison == Comparison::Sni {
+        betting::bet(sorted, settings.bulk).log_e_value.exp()
+    } else {
+        1.0
+    };
     let comparable = settings.bulk && sorted.sizes_match();
     let goodput = |role| {
         let seen: Vec<f64> =
@@ -177,7 +180,7 @@ pub(super) fn undecided(case: &Case<'_>) -> Decision {
     let matched = case.sorted.matched().len();
     if matched < PAIRS_MIN {
         caveats.push(Caveat::MorePairsNeeded((PAIRS_MIN - matched) as u32));
-    } else if case.settings.bulk && case.sorted.differences(Measure::Pace).is_empty() {
+    } else if case.settings.bulk && case.sorted.logs(Measure::Pace).is_empty() {
         caveats.push(Caveat::TooFewBytes);
     } else if above(case.pace, SLOWDOWN_ACCUSES) || above(case.handshake, HANDSHAKE_ACCUSES) {
         caveats.push(Caveat::MorePairsNeeded(units_needed(case)));
@@ -221,7 +224,7 @@ fn describe_limit(case: &mut Case<'_>) {
         case.sorted.samples(Role::Subject).filter_map(|sample| sample.transfer?.goodput_seen()).collect();
     let logs: Vec<Bounded> = rates.iter().map(|rate| Bounded::known(rate.ln())).collect();
     case.evidence.limit_bytes_per_second = median(&rates);
-    case.evidence.limit_ci = match anytime_interval(&logs, case.settings.confidence, 0.01) {
+    case.evidence.limit_ci = match centre_interval(&logs, case.settings.confidence, 0.01) {
         [Some(low), Some(high)] => Some([low.exp(), high.exp()]),
         _ => None,
     };

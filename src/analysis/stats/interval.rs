@@ -1,6 +1,6 @@
 //! An interval for the centre of a few values, some of them only bounded, that may be looked at after every value.
 
-use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// A value that is known only within bounds; `None` is no bound on that side. A known value has both ends equal.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,66 +16,154 @@ impl Bounded {
     pub const fn known(value: f64) -> Self {
         Self { low: Some(value), high: Some(value) }
     }
+
+    /// The difference to another.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        let low = self.low.zip(other.high).map(|(low, high)| low - high);
+        let high = self.high.zip(other.low).map(|(high, low)| high - low);
+        Self { low, high }
+    }
 }
 
 /// An interval for a centre; `None` where the data do not bound it.
 pub type Interval = [Option<f64>; 2];
 
+/// At how many values one looks, and the share of the error probability that each look spends. The early looks get
+/// most, because most rounds end there; the shares, with those of the doublings of thirty (one, a half, a quarter ... per
+/// cent), add up to one.
+const LOOKS: [(usize, f64); 11] = [
+    (3, 0.30),
+    (4, 0.20),
+    (5, 0.10),
+    (6, 0.08),
+    (8, 0.08),
+    (10, 0.06),
+    (12, 0.05),
+    (16, 0.04),
+    (20, 0.03),
+    (24, 0.02),
+    (30, 0.02),
+];
+
+/// From so many values on differences are taken pair by pair, and a part of the error probability goes to the trimmed
+/// mean: with fewer, too few degrees of freedom would be left.
+const PAIRED_FROM: usize = 6;
+
 /// The least number of values that gives an interval: two differ by chance alone.
-const VALUES_MIN: usize = 3;
+pub const INTERVAL_VALUES_MIN: usize = LOOKS[0].0;
 
-/// An interval that covers the centre of `values` with probability `confidence`, simultaneously for every number of
-/// values from three up, so that one may look after each and stop when the interval is narrow enough.
+/// An interval that covers the centre of `values` with probability `confidence` at every look together, so that one may
+/// look after each value and stop when the interval is narrow enough.
 ///
-/// At `n` values it is Student's interval ("The probable error of a mean", Biometrika 6, 1908) at the share of the error
-/// probability that [`share_of_look`] gives to this look; by the union bound all looks together miss with probability
-/// `1 - confidence` at most. Values bounded from below enter the lower end as their lower bound, which lies at or below
-/// the truth, and leave the upper end open; the same the other way round. Where some value has no bound at all on a
-/// side, the end is the order statistic that the sign test allows (Thompson, Annals of Mathematical Statistics 7, 1936).
+/// By the union bound: each look is an ordinary interval at its own share of the error probability. Between two looks the
+/// earlier one's values count. At a look it is Student's interval ("The probable error of a mean", Biometrika 6, 1908),
+/// exact for normal values and conservative for symmetric ones with heavier tails (Benjamini, JASA 78, 1983); from six
+/// values on the intersection, at half the error each, of Student's and of the interval around the mean without the
+/// lowest and the highest quarter (Tukey and McLaughlin, Sankhya A 25, 1963), for lines where one value in five is a stall.
 ///
-/// Assumes that the values are independent and about symmetric around the centre; Student's interval is exact for
-/// normal ones and conservative for symmetric ones with heavier tails (Benjamini, JASA 78, 1983). `spread_min` is the
-/// least standard deviation believed, so that a few values that agree by rounding do not feign certainty. Fewer than
-/// three values: `[None, None]`.
-pub fn anytime_interval(values: &[Bounded], confidence: f64, spread_min: f64) -> Interval {
-    if values.len() < VALUES_MIN {
-        return [None, None];
+/// A value bounded from below enters the lower end as its bound, which lies at or below the truth, and the upper end as
+/// infinite; the same the other way round. An infinite value spoils a mean, but not a trimmed one.
+///
+/// Assumes that the values are independent and about symmetric around the centre. `spread_min` is the least standard
+/// deviation believed, so that a few values that agree by rounding do not feign certainty. Fewer than three values give
+/// `[None, None]`, constant ones the width that `spread_min` gives.
+pub fn centre_interval(values: &[Bounded], confidence: f64, spread_min: f64) -> Interval {
+    let Some((n, tail)) = last_look(values.len(), confidence) else { return [None, None] };
+    both_ends(&values[..n], |lows| {
+        let end = if n < PAIRED_FROM {
+            trimmed_end(&lows, 0, tail, spread_min)
+        } else {
+            centre_end(&lows, tail, spread_min)
+        };
+        Some(end)
+    })
+}
+
+/// The same for the centre of first minus second of `pairs`. With fewer than six pairs the two sides are taken as
+/// independent samples (Welch, Biometrika 34, 1947), which has twice the degrees of freedom; what the members of a pair
+/// have in common then widens it. From six pairs on it is [`centre_interval`] of the differences.
+pub fn difference_interval(pairs: &[[Bounded; 2]], confidence: f64, spread_min: f64) -> Interval {
+    let Some((n, tail)) = last_look(pairs.len(), confidence) else { return [None, None] };
+    if n >= PAIRED_FROM {
+        let differences: Vec<Bounded> = pairs.iter().map(|[one, other]| one.minus(*other)).collect();
+        return centre_interval(&differences, confidence, spread_min);
     }
-    let tail = (1.0 - confidence) * share_of_look(values.len()) / 2.0;
-    let lows: Vec<Option<f64>> = values.iter().map(|value| value.low).collect();
-    let highs: Vec<Option<f64>> = values.iter().map(|value| value.high.map(|high| -high)).collect();
-    [lower_end(&lows, tail, spread_min), lower_end(&highs, tail, spread_min).map(|end| -end)]
+    let end = |one: fn(&Bounded) -> Option<f64>, other: fn(&Bounded) -> Option<f64>, sign: f64| {
+        let column = |index: usize, bound: fn(&Bounded) -> Option<f64>| -> Option<Vec<f64>> {
+            pairs[..n].iter().map(|pair| bound(&pair[index]).map(|value| value * sign)).collect()
+        };
+        Some(sign * welch_end(&column(0, one)?, &column(1, other)?, tail, spread_min))
+    };
+    [end(|one| one.low, |other| other.high, 1.0), end(|one| one.high, |other| other.low, -1.0)]
 }
 
-/// The share of the error probability that is spent on looking at `n` values: 1/((n-2)(n-1)), which telescopes to one
-/// over all n from three up. Half goes to three values, where most rounds end.
-pub fn share_of_look(n: usize) -> f64 {
-    if n < VALUES_MIN { 0.0 } else { 1.0 / ((n - 2) as f64 * (n - 1) as f64) }
+/// The largest look that so many values allow, and the error probability of one of its ends.
+fn last_look(count: usize, confidence: f64) -> Option<(usize, f64)> {
+    let (n, share) = looks().take_while(|&(n, _)| n <= count).last()?;
+    Some((n, (1.0 - confidence) * share / 2.0))
 }
 
-fn lower_end(bounds: &[Option<f64>], tail: f64, spread_min: f64) -> Option<f64> {
-    match bounds.iter().copied().collect::<Option<Vec<f64>>>() {
-        Some(values) => Some(student(&values, tail, spread_min)),
-        None => sign_test(bounds, tail),
+/// The looks: number of values and share of the error probability, without end.
+fn looks() -> impl Iterator<Item = (usize, f64)> {
+    let (last, share) = LOOKS[LOOKS.len() - 1];
+    LOOKS.into_iter().chain((1..24).map(move |k| (last << k, share / f64::from(1 << k))))
+}
+
+/// Both ends from a function that gives the lower one: the upper end is the lower one of the negatives.
+fn both_ends(values: &[Bounded], lower: impl Fn(Vec<f64>) -> Option<f64>) -> Interval {
+    let end = |bound: fn(&Bounded) -> Option<f64>| {
+        let mut bounds: Vec<f64> =
+            values.iter().map(|value| bound(value).unwrap_or(f64::NEG_INFINITY)).collect();
+        bounds.sort_by(f64::total_cmp);
+        lower(bounds).filter(|end| end.is_finite())
+    };
+    [end(|value| value.low), end(|value| value.high.map(|high| -high)).map(|end| -end)]
+}
+
+/// The better of Student's and the trimmed lower end of sorted values, at half the error each.
+fn centre_end(values: &[f64], tail: f64, spread_min: f64) -> f64 {
+    let plain = trimmed_end(values, 0, tail / 2.0, spread_min);
+    plain.max(trimmed_end(values, values.len() / 4, tail / 2.0, spread_min))
+}
+
+/// Lower end around the mean of sorted values without `cut` on either side; with `cut` 0 Student's. The standard error is
+/// that of the winsorised values (Tukey and McLaughlin 1963). Negative infinity where an infinite value remains.
+fn trimmed_end(values: &[f64], cut: usize, tail: f64, spread_min: f64) -> f64 {
+    let n = values.len();
+    let kept = &values[cut..n - cut];
+    if kept[0] == f64::NEG_INFINITY {
+        return f64::NEG_INFINITY;
     }
+    let h = kept.len() as f64;
+    let mean = kept.iter().sum::<f64>() / h;
+    let winsorised = |value: &f64| value.clamp(kept[0], kept[kept.len() - 1]);
+    let centre = values.iter().map(winsorised).sum::<f64>() / n as f64;
+    let squares = values.iter().map(|value| (winsorised(value) - centre).powi(2)).sum::<f64>();
+    let error = (squares / (h * (h - 1.0))).sqrt().max(spread_min / (n as f64).sqrt());
+    mean - student_quantile(h - 1.0, tail) * error
 }
 
-fn student(values: &[f64], tail: f64, spread_min: f64) -> f64 {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let quantile =
-        StudentsT::new(0.0, 1.0, n - 1.0).expect("at least two degrees of freedom").inverse_cdf(1.0 - tail);
-    mean - quantile * variance.sqrt().max(spread_min) / n.sqrt()
+/// Lower end of the difference of two means (Welch 1947), with the degrees of freedom of the smaller sample at least.
+fn welch_end(one: &[f64], other: &[f64], tail: f64, spread_min: f64) -> f64 {
+    let n = one.len() as f64;
+    let moments = |values: &[f64]| {
+        let mean = values.iter().sum::<f64>() / n;
+        (mean, values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0) / n)
+    };
+    let ((mean_one, error_one), (mean_other, error_other)) = (moments(one), moments(other));
+    let squared = error_one + error_other;
+    let freedom = if squared > 0.0 {
+        squared.powi(2) * (n - 1.0) / (error_one.powi(2) + error_other.powi(2))
+    } else {
+        n - 1.0
+    };
+    let error = squared.sqrt().max(spread_min / n.sqrt());
+    mean_one - mean_other - student_quantile(freedom.clamp(n - 1.0, 2.0 * n - 2.0), tail) * error
 }
 
-/// The k-th smallest, k the largest with P(Binomial(n, 1/2) < k) at most `tail`.
-fn sign_test(bounds: &[Option<f64>], tail: f64) -> Option<f64> {
-    let coin = Binomial::new(0.5, bounds.len() as u64).expect("one half is a probability");
-    let rank = (0..bounds.len()).take_while(|&k| coin.cdf(k as u64) <= tail).count();
-    let mut sorted: Vec<f64> = bounds.iter().map(|bound| bound.unwrap_or(f64::NEG_INFINITY)).collect();
-    sorted.sort_by(f64::total_cmp);
-    rank.checked_sub(1).map(|index| sorted[index]).filter(|end| end.is_finite())
+fn student_quantile(freedom: f64, tail: f64) -> f64 {
+    StudentsT::new(0.0, 1.0, freedom).expect("two values give a degree of freedom").inverse_cdf(1.0 - tail)
 }
 
 #[cfg(test)]
@@ -88,40 +176,86 @@ mod tests {
 
     #[test]
     fn the_shares_of_all_looks_add_up_to_one() {
-        let sum: f64 = (0..100_000).map(share_of_look).sum();
-        assert!(sum <= 1.0 && sum > 0.999, "{sum}");
+        let sum: f64 = looks().map(|(_, share)| share).sum();
+        assert!(sum <= 1.0 + 1e-12 && sum > 0.999, "{sum}");
+        assert!(looks().zip(looks().skip(1)).all(|(one, next)| one.0 < next.0));
     }
 
     /// Student's quantile for two degrees of freedom has a closed form: t = (2p-1) sqrt(2 / (4p(1-p))) (Abramowitz and
-    /// Stegun 26.7). Mean 2, deviation 1, three values, half of one per cent on two sides.
+    /// Stegun 26.7). Mean 2, deviation 1, three values, three tenths of one per cent on two sides.
     #[test]
     fn three_values_by_hand() {
-        let p: f64 = 1.0 - 0.01 / 4.0;
+        let p: f64 = 1.0 - 0.01 * 0.30 / 2.0;
         let quantile = (2.0 * p - 1.0) * (2.0 / (4.0 * p * (1.0 - p))).sqrt();
-        let [low, high] = anytime_interval(&known(&[1.0, 2.0, 3.0]), 0.99, 0.0);
-        assert!((low.unwrap() - (2.0 - quantile / 3.0_f64.sqrt())).abs() < 1e-9);
-        assert!((high.unwrap() - (2.0 + quantile / 3.0_f64.sqrt())).abs() < 1e-9);
+        let [low, high] = centre_interval(&known(&[1.0, 3.0, 2.0]), 0.99, 0.0);
+        assert!((low.unwrap() - (2.0 - quantile / 3.0_f64.sqrt())).abs() < 1e-6, "{low:?} {quantile}");
+        assert!((high.unwrap() - (2.0 + quantile / 3.0_f64.sqrt())).abs() < 1e-6);
+    }
+
+    /// Eight values, two cut on either side: kept 3, 4, 5, 6, winsorised 3 3 3 4 5 6 6 6, squares about 4.5 sum to 14,
+    /// error sqrt(14 / 12), three degrees of freedom.
+    #[test]
+    fn a_trimmed_mean_by_hand() {
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 800.0];
+        let student = StudentsT::new(0.0, 1.0, 3.0).unwrap().inverse_cdf(0.99);
+        let end = trimmed_end(&values, 2, 0.01, 0.0);
+        assert!((end - (4.5 - student * (14.0_f64 / 12.0).sqrt())).abs() < 1e-9, "{end}");
+        assert!((student - 4.540_703).abs() < 1e-5, "R: qt(0.99, 3); here {student}");
+    }
+
+    /// Welch's own arithmetic: means 2 and 5, squared errors 1/3 and 4/3, freedom (5/3)^2 * 2 / (1/9 + 16/9) = 2.941.
+    #[test]
+    fn two_samples_by_hand() {
+        let freedom: f64 = (25.0 / 9.0) * 2.0 / (17.0 / 9.0);
+        let end = welch_end(&[1.0, 2.0, 3.0], &[3.0, 5.0, 7.0], 0.01, 0.0);
+        let expected = -3.0 - student_quantile(freedom, 0.01) * (5.0_f64 / 3.0).sqrt();
+        assert!((end - expected).abs() < 1e-9, "{end}, not {expected}");
+        assert!(
+            (student_quantile(2.941_176, 0.01) - 4.605).abs() < 0.01,
+            "between R's qt(0.99, 2) = 6.965 and qt(0.99, 3) = 4.541"
+        );
+    }
+
+    #[test]
+    fn a_difference_has_bounds_on_both_sides() {
+        let pair = |one: f64, other: f64| [Bounded::known(one), Bounded::known(other)];
+        let mut pairs: Vec<[Bounded; 2]> = (0..8).map(|n| pair(3.0 + 0.1 * f64::from(n % 3), 1.0)).collect();
+        for n in [3, 4, 5, 6, 8] {
+            let [low, high] = difference_interval(&pairs[..n], 0.99, 0.0).map(Option::unwrap);
+            assert!(low < 2.1 && high > 2.1 && low > 1.0 && high < 3.2, "{n}: {low} to {high}");
+        }
+        pairs[0][0].high = None;
+        let [low, high] = difference_interval(&pairs[..4], 0.99, 0.0);
+        assert!(low.is_some() && high.is_none());
+        pairs[0][1].high = None;
+        assert_eq!(difference_interval(&pairs[..4], 0.99, 0.0), [None, None]);
     }
 
     #[test]
     fn few_constant_and_bounded_values() {
-        assert_eq!(anytime_interval(&known(&[1.0, 1.0]), 0.99, 0.1), [None, None]);
-        assert_eq!(anytime_interval(&known(&[1.0; 3]), 0.99, 0.0), [Some(1.0), Some(1.0)]);
-        let [low, high] = anytime_interval(&known(&[1.0; 3]), 0.99, 0.1);
+        assert_eq!(centre_interval(&known(&[1.0, 1.0]), 0.99, 0.1), [None, None]);
+        assert_eq!(centre_interval(&known(&[1.0; 3]), 0.99, 0.0), [Some(1.0), Some(1.0)]);
+        let [low, high] = centre_interval(&known(&[1.0; 3]), 0.99, 0.1);
         assert!(low.unwrap() < 1.0 && high.unwrap() > 1.0);
         let mut values = known(&[1.0; 5]);
         values[0].high = None;
-        assert_eq!(anytime_interval(&values, 0.99, 0.0), [Some(1.0), None]);
+        assert_eq!(centre_interval(&values, 0.99, 0.0), [Some(1.0), None]);
     }
 
-    /// P(Binomial(20, 1/2) < k) <= 0.005 / (18 * 19): k = 2 (P(X <= 1) = 21 / 2^20 = 2.0e-5 > 1.5e-5), so k = 1.
     #[test]
-    fn a_value_without_bound_leaves_an_order_statistic() {
-        let mut values = known(&(0..20).map(f64::from).collect::<Vec<_>>());
-        values[19].high = None;
-        assert_eq!(anytime_interval(&values, 0.99, 0.0)[1], None);
-        let mut values = known(&(0..40).map(f64::from).collect::<Vec<_>>());
-        values[39].high = None;
-        assert!(anytime_interval(&values, 0.99, 0.0)[1].unwrap() < 39.0);
+    fn between_two_looks_the_earlier_one_counts() {
+        let values = known(&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1000.0]);
+        assert_eq!(centre_interval(&values, 0.99, 0.0), centre_interval(&values[..6], 0.99, 0.0));
+    }
+
+    #[test]
+    fn an_infinite_value_leaves_the_trimmed_mean() {
+        let mut values = known(&[1.0, 1.1, 0.9, 1.0, 1.2, 0.8, 1.0, 1.1]);
+        values[3].high = None;
+        let high = centre_interval(&values, 0.99, 0.0)[1].unwrap();
+        assert!(high > 1.0 && high < 3.0, "{high}");
+        values[4].high = None;
+        values[5].high = None;
+        assert_eq!(centre_interval(&values, 0.99, 0.0)[1], None);
     }
 }
