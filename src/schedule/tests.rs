@@ -101,7 +101,7 @@ proptest! {
                 ran.iter().filter(|ran| ran.due.target == index).map(|ran| ran.began).collect();
             begun.insert(0, Duration::ZERO);
             begun.push(span);
-            let blind = begun.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+            let blind = begun.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or_default();
             // The longest gap is 2.9 intervals; a few may be skipped in a row while others use what is left of an hour.
             let bound = schedule.effective_interval(index) * 12 + HOUR * 2;
             prop_assert!(blind <= bound, "target {} was blind for {:?}, more than {:?}", index, blind, bound);
@@ -169,7 +169,7 @@ fn suspicion_brings_a_closer_look_soon_and_then_more_rarely() {
     let looks: Vec<Duration> =
         ran.iter().filter(|ran| ran.due.kind == RoundKind::Confirm).map(|ran| ran.began).collect();
     let first = ran.iter().find(|ran| ran.due.kind == RoundKind::Bulk).map(|ran| ran.ended).unwrap();
-    assert!(looks[0] - first < Duration::from_mins(5), "the first look comes within minutes");
+    assert!(looks[0].saturating_sub(first) < Duration::from_mins(5), "the first look comes within minutes");
     // 90 s, 6 min, 24 min, 96 min, then every six hours: never dozens a day.
     assert!((5..14).contains(&looks.len()), "{}", looks.len());
 }
