@@ -8,6 +8,7 @@ mod architecture;
 mod catalog;
 mod config;
 mod daemon;
+mod health;
 mod lab;
 mod measure;
 mod metrics;
