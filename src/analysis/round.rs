@@ -11,7 +11,9 @@ mod betting;
 mod compare;
 mod distance;
 mod failures;
+mod mechanism;
 mod observe;
+mod sticky;
 mod verdict;
 
 use std::time::Duration;
@@ -113,7 +115,7 @@ impl RoundJudge {
         let sorted = Sorted::of(&self.in_order());
         let pairs =
             sorted.units.iter().filter(|unit| unit.subject.is_some() && unit.control.is_some()).count();
-        let capital = betting::bet(&sorted, self.settings.bulk);
+        let capital = betting::bet(&sorted, &sorted.units, self.settings.bulk);
         let singles = self.settings.comparison == Comparison::Sni
             && pairs >= PAIRS_MIN
             && capital.log_e_value > 0.0
@@ -126,21 +128,29 @@ impl RoundJudge {
         }
     }
 
+    /// Whether the control turned slow when the subject's name was first shown to its address. The engine then goes on,
+    /// where it has an address of the same kind that was never shown the name, with pairs of two control exchanges, one
+    /// at each of the two addresses, in an order drawn by a fair coin.
+    pub fn suspects_address(&self) -> bool {
+        let exchanges = self.in_order();
+        self.settings.comparison == Comparison::Sni
+            && sticky::is_suspected(&exchanges, &Sorted::of(&exchanges))
+    }
+
     /// Whether to go on; ask after every pair.
     pub fn next(&self) -> Next {
         let exchanges = self.in_order();
         let sorted = Sorted::of(&exchanges);
-        let drawn: usize = sorted
-            .units
-            .iter()
-            .map(|unit| usize::from(unit.subject.is_some()) + usize::from(unit.control.is_some()))
-            .sum();
-        if (drawn + sorted.late as usize) >= 2 * self.settings.pairs_max as usize {
+        let members = |unit: &compare::Unit<'_>| {
+            usize::from(unit.subject.is_some()) + usize::from(unit.control.is_some())
+        };
+        let drawn: usize = sorted.units.iter().chain(&sorted.address_pairs).map(members).sum();
+        if drawn + sorted.late as usize >= 2 * self.settings.pairs_max as usize {
             return Next::Enough;
         }
         let finding = verdict::judge(&self.settings, &exchanges, &sorted);
-        let decided =
-            finding.verdict != Verdict::Inconclusive || verdict::is_hopeless(&self.settings, &sorted);
+        let decided = finding.verdict != Verdict::Inconclusive
+            || verdict::is_hopeless(&self.settings, &exchanges, &sorted, &finding);
         if decided { Next::Enough } else { Next::MorePairs }
     }
 

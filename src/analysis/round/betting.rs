@@ -34,10 +34,10 @@ pub(super) struct Capital {
     pub(super) singles_pay: bool,
 }
 
-/// Bets on all units in order of time.
-pub(super) fn bet(sorted: &Sorted<'_>, bulk: bool) -> Capital {
+/// Bets on `units` of the round in order of time, as the subject being the slower one.
+pub(super) fn bet(sorted: &Sorted<'_>, units: &[Unit<'_>], bulk: bool) -> Capital {
     let mut bettor = Bettor::new(sorted, bulk);
-    let log_e_value = sorted.units.iter().map(|unit| bettor.bet(unit)).sum();
+    let log_e_value = units.iter().map(|unit| bettor.bet(unit)).sum();
     Capital { log_e_value, singles_pay: bettor.singles.wrong <= GUESSES_BEFORE[1] }
 }
 

@@ -4,19 +4,16 @@ use std::time::Duration;
 
 use crate::{
     analysis::stats::median,
-    model::{Caveat, Mechanism, Role, Verdict},
+    model::{Caveat, Role, Verdict},
 };
 
 use super::{
-    PAIRS_MIN, observe,
+    mechanism, observe,
     verdict::{self, Case, Decision},
 };
 
 /// The control must be this many times faster (design).
 const CONTROL_FASTER: f64 = 3.0;
-
-/// Rates of three exchanges within this share of their median are one rate (design: 15 %).
-const RATE_SPREAD_MAX: f64 = 0.15;
 
 /// Least seconds of a plateau (design), and round trips.
 const PLATEAU_SECONDS_MIN: f64 = 3.0;
@@ -26,15 +23,13 @@ const PLATEAU_ROUND_TRIPS_MIN: f64 = 3.0;
 /// is not slow because of distance.
 const WINDOW_BYTES: f64 = 14_600.0;
 
-pub(super) fn decide(case: &Case<'_>) -> Decision {
+pub(super) fn decide(case: &mut Case<'_>) -> Decision {
     if verdict::is_fast(case) {
         return verdict::like_its_control(case);
     }
     if is_plateau(case) {
-        return Decision {
-            mechanism: Some(Mechanism::Policing),
-            ..Decision::plain(Verdict::Throttled, vec![])
-        };
+        let mechanism = mechanism::describe(case, true);
+        return Decision { mechanism: Some(mechanism), ..Decision::plain(Verdict::Throttled, vec![]) };
     }
     let mut decision = verdict::undecided(case);
     if verdict::above(case.pace, 1.0) {
@@ -74,23 +69,15 @@ fn is_plateau(case: &Case<'_>) -> bool {
             let seconds = transfer.seconds_after_burst()?;
             let rate = transfer.goodput_seen()?;
             let long = seconds >= PLATEAU_SECONDS_MIN && seconds >= PLATEAU_ROUND_TRIPS_MIN * rtt;
-            (long && rate * rtt < WINDOW_BYTES && lost_segments(sample.exchange)).then_some(rate)
+            (long
+                && rate * rtt < WINDOW_BYTES
+                && mechanism::out_of_order(sample.exchange).is_some_and(|segments| segments > 0.0))
+            .then_some(rate)
         })
         .collect();
     let (Some(rate), Some(control)) = (median(&rates), case.evidence.control_goodput_bytes_per_second) else {
         return false;
     };
-    let repeated = rates.iter().filter(|&&one| (one / rate - 1.0).abs() <= RATE_SPREAD_MAX).count();
-    repeated >= PAIRS_MIN
-        && 2 * repeated > case.sorted.samples(Role::Subject).count()
-        && control >= CONTROL_FASTER * rate
-}
-
-/// Whether segments came out of order; `false` where the kernel does not tell.
-fn lost_segments(exchange: &crate::model::Exchange) -> bool {
-    exchange
-        .tcp
-        .and_then(|tcp| tcp.end.or(tcp.during))
-        .and_then(|info| info.received_out_of_order)
-        .is_some_and(|segments| segments > 0)
+    let most = 2 * rates.len() > case.sorted.samples(Role::Subject).count();
+    mechanism::is_one_rate(&rates) && most && control >= CONTROL_FASTER * rate
 }

@@ -75,8 +75,7 @@ fn failing(case: &Case<'_>) -> Option<Decision> {
     let controls = attempts(case, Role::Control);
     let working = controls.iter().filter(|exchange| observe::network_failure(exchange).is_none()).count();
     let clean = working == controls.len() && alike == subjects.len();
-    let proven = case.evidence.e_value * case.settings.alpha >= 1.0;
-    let enough = alike >= FAILURES_MIN && working >= FAILURES_MIN && (clean || proven);
+    let enough = alike >= FAILURES_MIN && working >= FAILURES_MIN && (clean || case.is_proven());
     if enough && has_contrast(case, phase) {
         return Some(blocked(place(phase), patchy(alike, subjects.len())));
     }
@@ -122,6 +121,14 @@ fn attempts<'a>(case: &Case<'a>, role: Role) -> Vec<&'a crate::model::Exchange> 
         .filter(|exchange| exchange.role == role && !exchange.fallback && !exchange.is_late())
         .copied()
         .collect()
+}
+
+/// Whether neither side got through a single time in three tries each: more of the same tells nothing new.
+pub(super) fn everything_fails(exchanges: &[&crate::model::Exchange]) -> bool {
+    [Role::Subject, Role::Control].into_iter().all(|role| {
+        let mut tried = exchanges.iter().filter(|one| one.role == role && !one.fallback);
+        tried.clone().count() >= FAILURES_MIN && tried.all(|one| observe::network_failure(one).is_some())
+    })
 }
 
 fn most_common(failures: &[(Phase, FailureKind)]) -> Option<(Phase, FailureKind)> {

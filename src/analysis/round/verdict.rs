@@ -1,22 +1,23 @@
 //! From samples to a finding: failures first, then speed, and the cause before the blame.
 
 use crate::{
-    analysis::stats::{Bounded, Interval, centre_interval, median},
+    analysis::stats::{Interval, median},
     model::{Caveat, Comparison, Evidence, Exchange, Finding, Mechanism, Role, Verdict},
 };
 
 use super::{
     PAIRS_MIN, RoundSettings, betting,
     compare::{Measure, Sample, Sorted},
-    distance, failures,
+    distance, failures, mechanism,
     observe::{self, FREE_BURST_BYTES},
+    sticky,
 };
 
 /// Lower bound of the slowdown above which a subject is throttled (design).
 const SLOWDOWN_ACCUSES: f64 = 1.5;
 
 /// Lower bound of the handshake ratio above which a subject is throttled (design).
-const HANDSHAKE_ACCUSES: f64 = 2.0;
+pub(super) const HANDSHAKE_ACCUSES: f64 = 2.0;
 
 /// Upper bound of either ratio below which a subject is normal (design).
 const RATIO_NORMAL: f64 = 2.0;
@@ -36,6 +37,13 @@ pub(super) struct Case<'a> {
     pub(super) evidence: Evidence,
     pub(super) pace: Interval,
     pub(super) handshake: Interval,
+}
+
+impl Case<'_> {
+    /// Whether the evidence reaches what the report may spend on false alarms.
+    pub(super) fn is_proven(&self) -> bool {
+        self.evidence.e_value * self.settings.alpha >= 1.0
+    }
 }
 
 /// A verdict with what belongs to it.
@@ -63,11 +71,8 @@ pub(super) fn judge(settings: &RoundSettings, exchanges: &[&Exchange], sorted: &
     let handshake = sorted.interval(Measure::Handshake, settings.confidence);
     let evidence = evidence(settings, exchanges, sorted, pace);
     let mut case = Case { settings, exchanges, sorted, evidence, pace, handshake };
-    let mut decision = failures::decide(&mut case).unwrap_or_else(|| by_speed(&case));
+    let mut decision = failures::decide(&mut case).unwrap_or_else(|| by_speed(&mut case));
     decision.caveats.extend(standing_caveats(&case));
-    if decision.verdict == Verdict::Throttled || decision.verdict == Verdict::Inconclusive {
-        describe_limit(&mut case);
-    }
     Finding {
         verdict: decision.verdict,
         mechanism: decision.mechanism,
@@ -77,9 +82,35 @@ pub(super) fn judge(settings: &RoundSettings, exchanges: &[&Exchange], sorted: &
     }
 }
 
-/// Whether more pairs of this comparison could not change an inconclusive answer.
-pub(super) fn is_hopeless(settings: &RoundSettings, sorted: &Sorted<'_>) -> bool {
-    settings.comparison < Comparison::Control && sorted.samples(Role::Subject).count() >= PAIRS_MIN
+/// Whether more exchanges could not turn an inconclusive `finding` into an answer.
+pub(super) fn is_hopeless(
+    settings: &RoundSettings,
+    exchanges: &[&Exchange],
+    sorted: &Sorted<'_>,
+    finding: &Finding,
+) -> bool {
+    let tried =
+        exchanges.iter().filter(|one| one.role == Role::Subject && !one.fallback && !one.is_late()).count();
+    if tried < PAIRS_MIN {
+        return false;
+    }
+    let sticky = settings.comparison == Comparison::Sni
+        && sorted.address_pairs.is_empty()
+        && sorted.units.len() > PAIRS_MIN
+        && sticky::is_suspected(exchanges, sorted);
+    let slow_handshake = above(sorted.interval(Measure::Handshake, settings.confidence), HANDSHAKE_ACCUSES);
+    let no_pace = settings.bulk && (!sorted.sizes_match() || sorted.logs(Measure::Pace).is_empty());
+    let one_host = settings.comparison < Comparison::Control;
+    let final_caveat = finding.caveats.iter().any(|caveat| match caveat {
+        Caveat::ServerRefused(_) => true,
+        Caveat::NoContrast(_) | Caveat::DistanceExplains { .. } => settings.comparison != Comparison::Sni,
+        _ => false,
+    });
+    one_host
+        || sticky
+        || (no_pace && !slow_handshake)
+        || final_caveat
+        || failures::everything_fails(exchanges)
 }
 
 fn evidence(
@@ -89,7 +120,7 @@ fn evidence(
     pace: Interval,
 ) -> Evidence {
     let e_value = if settings.comparison == Comparison::Sni {
-        betting::bet(sorted, settings.bulk).log_e_value.exp()
+        betting::bet(sorted, &sorted.units, settings.bulk).log_e_value.exp()
     } else {
         1.0
     };
@@ -127,7 +158,7 @@ fn ratio_seen((subject, control): &(Sample<'_>, Sample<'_>)) -> Option<f64> {
     (subject > 0.0).then(|| control / subject)
 }
 
-fn by_speed(case: &Case<'_>) -> Decision {
+fn by_speed(case: &mut Case<'_>) -> Decision {
     if case.sorted.samples(Role::Subject).count() == 0 {
         return Decision::plain(Verdict::Inconclusive, vec![]);
     }
@@ -141,13 +172,15 @@ fn by_speed(case: &Case<'_>) -> Decision {
 }
 
 /// The same server under two names.
-fn by_name(case: &Case<'_>) -> Decision {
-    let proven = case.evidence.e_value * case.settings.alpha >= 1.0;
+fn by_name(case: &mut Case<'_>) -> Decision {
+    if let Some(decision) = sticky::decide(case) {
+        return decision;
+    }
     let slow = above(case.pace, SLOWDOWN_ACCUSES);
-    let late_answer = above(case.handshake, HANDSHAKE_ACCUSES);
-    if proven && (slow || late_answer) {
-        let mechanism = if slow { Mechanism::Unknown } else { Mechanism::HandshakeDelay };
-        return Decision { mechanism: Some(mechanism), ..Decision::plain(Verdict::Throttled, vec![]) };
+    let slow_handshake = above(case.handshake, HANDSHAKE_ACCUSES);
+    let mechanism = (slow || slow_handshake).then(|| mechanism::describe(case, slow));
+    if mechanism.is_some() && case.is_proven() {
+        return Decision { mechanism, ..Decision::plain(Verdict::Throttled, vec![]) };
     }
     if is_fast(case) { like_its_control(case) } else { undecided(case) }
 }
@@ -213,21 +246,6 @@ fn standing_caveats(case: &Case<'_>) -> Vec<Caveat> {
         caveats.push(Caveat::ControlFailed(failed as u32));
     }
     caveats
-}
-
-/// The rate that the subject's transfers kept after the burst, where they are slow.
-fn describe_limit(case: &mut Case<'_>) {
-    if !above(case.pace, SLOWDOWN_ACCUSES) {
-        return;
-    }
-    let rates: Vec<f64> =
-        case.sorted.samples(Role::Subject).filter_map(|sample| sample.transfer?.goodput_seen()).collect();
-    let logs: Vec<Bounded> = rates.iter().map(|rate| Bounded::known(rate.ln())).collect();
-    case.evidence.limit_bytes_per_second = median(&rates);
-    case.evidence.limit_ci = match centre_interval(&logs, case.settings.confidence, 0.01) {
-        [Some(low), Some(high)] => Some([low.exp(), high.exp()]),
-        _ => None,
-    };
 }
 
 /// Whether the whole interval of a log ratio lies above `ratio`.

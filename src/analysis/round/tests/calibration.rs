@@ -175,7 +175,8 @@ fn calibration_of_false_alarms() {
             let spread = [0.05, 0.2, 0.5][round as usize % 3];
             simulate(Line::new(noise, spread, round), 1.0, &mut coin, &template, |judge, draws| {
                 let exchanges = judge.in_order();
-                best = best.max(betting::bet(&Sorted::of(&exchanges), true).log_e_value);
+                let sorted = Sorted::of(&exchanges);
+                best = best.max(betting::bet(&sorted, &sorted.units, true).log_e_value);
                 draws >= DRAWS
             });
             for (count, limit) in reached.iter_mut().zip([10.0_f64, 100.0, 1000.0]) {
