@@ -11,7 +11,7 @@ use throttlescope::{
     },
 };
 
-fn target(id: &str, role: Role) -> Target {
+pub(crate) fn target(id: &str, role: Role) -> Target {
     Target {
         id: TargetId::new(id),
         url: "https://cdn.example/big.jpg".parse().unwrap(),
@@ -24,7 +24,7 @@ fn target(id: &str, role: Role) -> Target {
 }
 
 /// A complete exchange: 10 ms for each phase before the transfer, then `bytes` in one second.
-fn exchange(bytes: u64) -> Exchange {
+pub(crate) fn exchange(bytes: u64) -> Exchange {
     let mut phases = Timeline::default();
     for phase in [Phase::Resolve, Phase::Connect, Phase::Tls, Phase::Processing] {
         phases.record(phase, Duration::from_millis(10));
@@ -74,7 +74,7 @@ fn exchange(bytes: u64) -> Exchange {
     }
 }
 
-fn measured(subject: &str, exchange: Exchange) -> Event {
+pub(crate) fn measured(subject: &str, exchange: Exchange) -> Event {
     Event::Measured(Box::new(Measurement {
         schema: MEASUREMENT_SCHEMA.into(),
         vantage: Vantage::default(),
