@@ -239,6 +239,8 @@ pub enum Caveat {
     Patchy(f64),
     /// The budget of bytes or time ended before a decision.
     BudgetSpent,
+    /// An innocent name that resembles the subject's is slowed down as well: the rule matches too much.
+    CanaryAffected,
     /// A numbered mechanism fits too, and the data do not tell them apart.
     AlsoFits(Mechanism),
 }

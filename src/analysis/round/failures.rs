@@ -20,6 +20,9 @@ const FREEZE_GAPS: f64 = 8.0;
 /// as well.
 const FREEZES_MIN: usize = 2;
 
+/// Another host whose transfers stop before so many bytes may only lie behind a low MTU: not one large segment came.
+const LARGE_SEGMENTS_BYTES: u64 = 1_200;
+
 /// Exchanges of the subject that must fail alike, and of the control that must work, before `blocked` (design: three).
 const FAILURES_MIN: usize = 3;
 
@@ -31,7 +34,25 @@ pub(super) fn decide(case: &mut Case<'_>) -> Option<Decision> {
     if case.settings.known.block_page {
         return Some(blocked(BlockedAt::Http, vec![]));
     }
-    frozen(case).or_else(|| failing(case)).or_else(|| refused_by_server(case))
+    captive_portal(case)
+        .or_else(|| frozen(case))
+        .or_else(|| failing(case))
+        .or_else(|| refused_by_server(case))
+}
+
+/// Two hosts that answer with the same page, or "network authentication required" (RFC 6585): somebody else answers.
+fn captive_portal(case: &Case<'_>) -> Option<Decision> {
+    let pages = |role| -> Vec<&str> {
+        let all = attempts(case, role);
+        all.into_iter().filter(|one| one.bytes > 0).filter_map(|one| one.body_sha256.as_deref()).collect()
+    };
+    let asks = case.exchanges.iter().any(|one| one.status == Some(511));
+    let same = case.settings.comparison == Comparison::Control
+        && pages(Role::Subject).iter().any(|page| pages(Role::Control).contains(page))
+        && attempts(case, Role::Subject).iter().any(|one| {
+            attempts(case, Role::Control).iter().all(|other| other.host_header != one.host_header)
+        });
+    (asks || same).then(|| Decision::plain(Verdict::Inconclusive, vec![Caveat::CaptivePortal]))
 }
 
 fn silences(case: &Case<'_>, role: Role) -> Vec<Silence> {
@@ -55,6 +76,11 @@ fn frozen(case: &mut Case<'_>) -> Option<Decision> {
     let working = controls.iter().filter(|exchange| exchange.is_complete()).count();
     if working < FREEZES_MIN || !silences(case, Role::Control).is_empty() {
         return None;
+    }
+    if case.settings.comparison == Comparison::Control
+        && subject.iter().all(|one| one.bytes < LARGE_SEGMENTS_BYTES)
+    {
+        return Some(Decision::plain(Verdict::Inconclusive, vec![Caveat::LowMtu]));
     }
     let offsets: Vec<f64> = subject.iter().map(|silence| silence.bytes as f64).collect();
     case.evidence.freeze_after_bytes = median(&offsets).map(|bytes| bytes as u64);

@@ -1,6 +1,7 @@
 //! The judge on exchanges made by hand: every rule of the design's section on judging once.
 
 mod calibration;
+mod properties;
 
 use std::time::Duration;
 
@@ -249,4 +250,97 @@ fn distance_never_accuses() {
     assert!(finding.caveats.iter().any(|caveat| matches!(caveat, Caveat::DistanceExplains { .. })));
     let finding = take(settings, uneven(near), uneven(far)).finding();
     assert!(!finding.verdict.accuses(), "{finding:?}");
+}
+
+/// A round on a box that remembers the address: everything is slow once the subject's name was shown. `fresh` is what
+/// controls at another address see meanwhile.
+fn sticky_round(fresh: Option<Look>) -> RoundJudge {
+    let slow = Look { tls: 5.0, ..FAST };
+    let mut judge = RoundJudge::new(sni());
+    judge.add(exchange(Role::Control, 0, 0, FAST));
+    judge.add(exchange(Role::Control, 1, 0, FAST));
+    for pair in 2..6 {
+        judge.add(exchange(Role::Subject, pair, 0, slow));
+        judge.add(exchange(Role::Control, pair, 1, slow));
+    }
+    for pair in 6..18 {
+        let Some(fresh) = fresh else { continue };
+        let mut other = exchange(Role::Control, pair, pair % 2, uneven(fresh)(pair));
+        other.address = Some("192.0.2.2:443".parse().unwrap());
+        judge.add(other);
+        judge.add(exchange(Role::Control, pair, 1 - pair % 2, slow));
+    }
+    judge
+}
+
+#[test]
+fn a_sticky_address_accuses_only_against_a_fresh_one() {
+    let judge = sticky_round(None);
+    assert!(judge.suspects_address());
+    assert_eq!(judge.next(), Next::Enough, "nothing new can come from this address");
+    let finding = judge.finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "a line that slows looks the same: {finding:?}");
+    assert!(finding.caveats.contains(&Caveat::StickyAddress));
+    let finding = sticky_round(Some(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");
+    assert!(finding.evidence.e_value >= 1000.0 && finding.caveats.contains(&Caveat::StickyAddress));
+    let finding = sticky_round(Some(Look { tls: 5.0, ..FAST })).finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "the line itself is slow: {finding:?}");
+}
+
+#[test]
+fn another_host_accuses_only_on_a_policed_plateau() {
+    let settings = RoundSettings {
+        comparison: Comparison::Control,
+        known: Known { would_decide: Some("throttlescope compare".into()), ..Known::default() },
+        ..RoundSettings::default()
+    };
+    // 16 kB/s at 30 ms is far below a window per round trip, but without loss it may be the server's own pace.
+    let finding = take(settings.clone(), uneven(SLOW), uneven(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "{finding:?}");
+    assert!(finding.caveats.iter().any(|caveat| matches!(caveat, Caveat::WouldDecide(_))));
+    let mut judge = take(settings, uneven(SLOW), uneven(FAST));
+    for exchange in judge.exchanges.iter_mut().filter(|exchange| exchange.role == Role::Subject) {
+        let end = TcpInfo { received_out_of_order: Some(40), ..TcpInfo::default() };
+        exchange.tcp = exchange.tcp.map(|tcp| TcpStats { end: Some(end), ..tcp });
+    }
+    let finding = judge.finding();
+    assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");
+    assert!((finding.evidence.e_value - 1.0).abs() < 1e-12, "no e-value between two hosts");
+}
+
+#[test]
+fn a_canary_that_suffers_is_mentioned() {
+    let mut judge = take(sni(), uneven(STOPPED), uneven(FAST));
+    assert!(!judge.finding().caveats.contains(&Caveat::CanaryAffected));
+    judge.add(exchange(Role::Canary, 90, 0, STOPPED));
+    assert!(judge.finding().caveats.contains(&Caveat::CanaryAffected));
+}
+
+#[test]
+fn round_trips_between_responses_are_left_out() {
+    let one = exchange(Role::Control, 0, 0, FAST);
+    let mut two = one.clone();
+    // The same bytes as two responses with a pause of a second between them, after the burst.
+    let (points, half) = (one.curve.points(), one.requests[0].start + points_after(&one, 64_000));
+    two.curve = points
+        .iter()
+        .map(|point| {
+            (point.at + if point.bytes > 64_000 { seconds(1.0) } else { Duration::ZERO }, point.bytes)
+        })
+        .collect();
+    two.requests[0].end = half;
+    let start = half;
+    two.requests.push(Request {
+        start,
+        first_byte: Some(half + seconds(1.0)),
+        end: half + seconds(2.0),
+        bytes: 0,
+    });
+    let pace = |exchange: &Exchange| observe::Transfer::of(exchange).unwrap().pace(None).unwrap().at_least;
+    assert!((pace(&one) - pace(&two)).abs() < 0.02, "{} against {}", pace(&one), pace(&two));
+}
+
+fn points_after(exchange: &Exchange, bytes: u64) -> Duration {
+    exchange.curve.time_of(bytes).unwrap()
 }

@@ -241,11 +241,31 @@ fn standing_caveats(case: &Case<'_>) -> Vec<Caveat> {
     if case.settings.bulk && !case.sorted.sizes_match() {
         caveats.push(Caveat::SizesDiffer);
     }
+    if canary_affected(case) {
+        caveats.push(Caveat::CanaryAffected);
+    }
     let failed = case.sorted.samples(Role::Control).filter(|sample| sample.failed).count();
     if failed > 0 {
         caveats.push(Caveat::ControlFailed(failed as u32));
     }
     caveats
+}
+
+/// Whether canary exchanges are slow as well, by the same factor that makes a subject accusable. A description.
+fn canary_affected(case: &Case<'_>) -> bool {
+    let canaries =
+        case.exchanges.iter().filter(|one| one.role == Role::Canary && !one.is_late() && !one.fallback);
+    let samples: Vec<Sample<'_>> = canaries.map(|one| Sample::of(one)).collect();
+    [(Measure::Pace, SLOWDOWN_ACCUSES), (Measure::Handshake, HANDSHAKE_ACCUSES)].into_iter().any(
+        |(measure, ratio)| {
+            let rank = |sample: &Sample<'_>| sample.rank(measure, case.sorted.wanted);
+            let canary: Vec<f64> = samples.iter().filter_map(rank).collect();
+            let control: Vec<f64> = case.sorted.samples(Role::Control).filter_map(rank).collect();
+            median(&canary)
+                .zip(median(&control))
+                .is_some_and(|(canary, control)| canary - control > ratio.ln())
+        },
+    )
 }
 
 /// Whether the whole interval of a log ratio lies above `ratio`.
