@@ -2,8 +2,9 @@
 //!
 //! The engine owns one [`Metrics`] and tells it what happens; the web room reads it. Series exist from the start where
 //! their labels are known, an unknown gauge is an absent series, counters start from zero in every process. Memory is
-//! bounded by the configuration: about 45 kB a target once every phase and goodput have been seen (six `HdrHistogram`s of
-//! 6 kB, seven sparse native histograms, and the counters), 9 MB for 200 targets.
+//! bounded by the configuration: 10 kB a target when new, about 70 kB once every phase and goodput have been seen over a wide
+//! range (six `HdrHistogram`s of up to 10 kB, seven sparse native histograms, and the counters): 14 MB for 200 targets,
+//! measured. A scrape of those 200 (3.5 MB of text) takes 40 ms of one core and 8 MB while it lasts.
 
 mod collect;
 mod docs;
