@@ -25,13 +25,6 @@ use compare::Sorted;
 /// Pairs before any verdict but a failure's: the least number that has an interval.
 const PAIRS_MIN: usize = 3;
 
-/// A subject transfer may be stopped once it is this many times slower than its control (design: five times).
-const STOP_SLOWDOWN: f64 = 5.0;
-
-/// A plateau is known once the transfer went on for this long after the free burst: a policer of one second's burst
-/// starves a connection in stalls of about a second (papers, S1), and two of them show the rate.
-const STOP_PLATEAU: Duration = Duration::from_secs(2);
-
 /// How a round is judged.
 #[derive(Debug, Clone)]
 pub struct RoundSettings {
@@ -55,7 +48,7 @@ impl Default for RoundSettings {
             comparison: Comparison::None,
             alpha: 0.001,
             confidence: 0.99,
-            pairs_max: 12,
+            pairs_max: 24,
             bulk: true,
             known: Known::default(),
         }

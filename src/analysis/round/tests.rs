@@ -344,3 +344,35 @@ fn round_trips_between_responses_are_left_out() {
 fn points_after(exchange: &Exchange, bytes: u64) -> Duration {
     exchange.curve.time_of(bytes).unwrap()
 }
+
+#[test]
+fn a_trickling_subject_is_stopped_and_a_silent_one_is_watched() {
+    let mut judge = RoundJudge::new(sni());
+    let slow = curve(SLOW);
+    let cut = |until: f64| -> TransferCurve {
+        let seen = slow.points().iter().filter(|point| point.at <= seconds(until));
+        seen.map(|point| (point.at, point.bytes)).collect()
+    };
+    assert!(!judge.stop_subject(&cut(5.2), seconds(5.2)), "nothing to compare with");
+    judge.add(exchange(Role::Control, 0, 0, FAST));
+    assert!(!judge.stop_subject(&cut(2.0), seconds(2.0)), "the rate is not known yet");
+    assert!(judge.stop_subject(&cut(5.2), seconds(5.2)));
+    assert!(!judge.stop_subject(&cut(2.0), seconds(5.2)), "silent for three seconds: it may be frozen");
+    assert!(!judge.stop_subject(&curve(FAST), seconds(0.3)), "as fast as its control");
+    judge.add(exchange(Role::Subject, 2, 0, STOPPED));
+    assert!(judge.stop_subject(&cut(2.8), seconds(2.8)), "later transfers only confirm");
+    let begun: TransferCurve =
+        (1..20_u8).map(|n| (seconds(f64::from(n) * 0.5), u64::from(n) * 300)).collect();
+    assert!(judge.stop_subject(&begun, seconds(9.6)), "600 bytes per second");
+}
+
+#[test]
+fn some_slow_transfers_are_called_patchy() {
+    let finding = take(sni(), |pair| if pair % 3 == 0 { SLOW } else { FAST }, uneven(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "{finding:?}");
+    let share = finding.caveats.iter().find_map(|caveat| match caveat {
+        Caveat::Patchy(share) => Some(*share),
+        _ => None,
+    });
+    assert!(share.is_some_and(|share| (0.2..0.5).contains(&share)), "{:?}", finding.caveats);
+}

@@ -1,8 +1,10 @@
 //! From samples to a finding: failures first, then speed, and the cause before the blame.
 
+use std::time::Duration;
+
 use crate::{
     analysis::stats::{Interval, median},
-    model::{Caveat, Comparison, Evidence, Exchange, Finding, Mechanism, Role, Verdict},
+    model::{Caveat, Comparison, Evidence, Exchange, Finding, Mechanism, Role, TransferCurve, Verdict},
 };
 
 use super::{
@@ -28,6 +30,17 @@ const CONTROL_GOODPUT_MIN: f64 = 25_000.0;
 
 /// A control this many times slower than usual, or a server than the line, is itself what is slow (design: three times).
 const CAUSE_RATIO: f64 = 3.0;
+
+/// A subject transfer may be stopped once it is this many times slower than its control (design: five times) ...
+const STOP_SLOWDOWN: f64 = 5.0;
+
+/// ... and its rate is known: it went on for so long after the free burst. A policer starves a connection in stalls of
+/// about a second (papers, S1); the first transfer shows several of them, the later ones confirm.
+const STOP_PLATEAU_FIRST: Duration = Duration::from_secs(4);
+const STOP_PLATEAU: Duration = Duration::from_millis(1_500);
+
+/// A transfer that is silent for longer may be frozen, and a freeze is watched to its end.
+const TRICKLE_GAP: Duration = Duration::from_secs(2);
 
 /// Everything that a verdict looks at.
 pub(super) struct Case<'a> {
@@ -219,8 +232,22 @@ pub(super) fn undecided(case: &Case<'_>) -> Decision {
         caveats.push(Caveat::MorePairsNeeded(units_needed(case)));
     } else {
         caveats.push(Caveat::IntervalTooWide);
+        caveats.extend(affected_share(case).map(Caveat::Patchy));
     }
     Decision::plain(Verdict::Inconclusive, caveats)
+}
+
+/// The share of the subject's transfers that are twice as slow as every one of the control, where it is some of them,
+/// two at least, and not all.
+fn affected_share(case: &Case<'_>) -> Option<f64> {
+    let ranks = |role| -> Vec<f64> {
+        let rank = |sample: &Sample<'_>| sample.rank(Measure::Pace, case.sorted.wanted);
+        case.sorted.samples(role).filter_map(rank).collect()
+    };
+    let slowest = ranks(Role::Control).into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let subjects = ranks(Role::Subject);
+    let slow = subjects.iter().filter(|&&rank| rank - slowest > RATIO_NORMAL.ln()).count();
+    (slow >= 2 && slow < subjects.len() && slowest.is_finite()).then(|| slow as f64 / subjects.len() as f64)
 }
 
 /// How many further clear pairs would complete the evidence, each worth a factor of 1.9.
@@ -278,30 +305,28 @@ pub(super) fn below(interval: Interval, ratio: f64) -> bool {
     interval[1].is_some_and(|high| high < ratio.ln())
 }
 
-/// See [`RoundJudge::stop_subject`](super::RoundJudge::stop_subject).
-pub(super) fn may_stop(
-    sorted: &Sorted<'_>,
-    curve: &crate::model::TransferCurve,
-    elapsed: std::time::Duration,
-) -> bool {
-    let (Some(wanted), Some(burst_over)) = (sorted.wanted, curve.time_of(FREE_BURST_BYTES)) else {
-        return false;
-    };
+/// Whether a subject transfer that runs for `elapsed` may be cut; see
+/// [`RoundJudge::stop_subject`](super::RoundJudge::stop_subject).
+pub(super) fn may_stop(sorted: &Sorted<'_>, curve: &TransferCurve, elapsed: Duration) -> bool {
     let paces: Vec<f64> = sorted
         .samples(Role::Control)
         .filter_map(|sample| sample.transfer?.pace(None))
         .map(|log| log.at_least.exp())
         .collect();
-    let Some(control) = median(&paces) else { return false };
-    let after_burst = elapsed.saturating_sub(burst_over);
-    let slow = after_burst.as_secs_f64()
-        >= super::STOP_SLOWDOWN * control * wanted.saturating_sub(FREE_BURST_BYTES) as f64;
-    let plateau = if sorted.samples(Role::Subject).count() == 0 {
-        super::STOP_PLATEAU * 2
-    } else {
-        super::STOP_PLATEAU
+    let (Some(wanted), Some(control), Some(last)) = (sorted.wanted, median(&paces), curve.points().last())
+    else {
+        return false;
     };
-    let last = curve.points().last().map_or(burst_over, |point| point.at);
-    let trickles = last > burst_over && elapsed.saturating_sub(last) < super::STOP_PLATEAU;
-    slow && after_burst >= plateau && trickles
+    let first = sorted.samples(Role::Subject).count() == 0;
+    let (start, bytes, plateau) = match curve.time_of(FREE_BURST_BYTES) {
+        Some(burst_over) => {
+            let plateau = if first { STOP_PLATEAU_FIRST } else { STOP_PLATEAU };
+            (burst_over, wanted.saturating_sub(FREE_BURST_BYTES), plateau)
+        }
+        None => (Duration::ZERO, wanted, STOP_PLATEAU_FIRST),
+    };
+    let watched = elapsed.saturating_sub(start);
+    let slow = watched.as_secs_f64() >= STOP_SLOWDOWN * control * bytes as f64;
+    let trickles = last.at > start && elapsed.saturating_sub(last.at) < TRICKLE_GAP;
+    slow && trickles && watched >= plateau
 }
