@@ -80,7 +80,8 @@ pub struct Incident {
     pub onset_before_data: bool,
     /// When the alarm was raised.
     pub alarm: Timestamp,
-    /// When it ended, as estimated: the first test that is free again; `None` while it lasts.
+    /// When it ended, as estimated: the first test that is free again; `None` while it lasts. Until the evidence is strong
+    /// it is provisional, and withdrawn when affected tests come back.
     pub end: Option<Timestamp>,
     /// The end lies in here with 95 % probability.
     pub end_interval: Option<[Timestamp; 2]>,
@@ -138,10 +139,14 @@ pub struct OpenTest {
 pub struct OpenIncident {
     /// What is known so far.
     pub incident: Incident,
-    /// Sum of the affected shares of its tests.
+    /// Tests since the onset, also those after a provisional end.
+    pub tests: u64,
+    /// Sum of the affected shares of those.
     pub affected: f64,
-    /// Log evidence that it is over.
+    /// Log evidence that it is over, without the block that is still open.
     pub end_evidence: f64,
+    /// The block of tests that may depend on each other: its number since 1970, its sum of e-values, their count.
+    pub end_block: Option<(i64, f64, u32)>,
     /// Log evidence of the onset, per test, at its peak.
     pub evidence: f64,
     /// Affected samples that were frozen, blocked, and all.

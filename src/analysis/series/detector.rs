@@ -24,11 +24,13 @@ const CONTROLS_MIN: usize = 8;
 /// After so many slow controls in a row the line is simply slower than it was, and its usual goodput learned anew.
 const SLOW_STREAK_MAX: u32 = 288;
 
-/// Gaps between tests that tell how dense a series is.
+/// Gaps between tests that tell how dense a series is, and how many are needed to tell.
 const GAPS_MAX: usize = 64;
+const GAPS_MIN: usize = 8;
 
-/// A series is silent after this many of its usual gaps.
-const SILENT_GAPS: f64 = 10.0;
+/// A series is silent after a day, if that is twice as long as any of its last gaps.
+const SILENT_MIN: Duration = Duration::from_hours(24);
+const SILENT_GAPS: f64 = 2.0;
 
 /// Samples of one grouping window that are told apart; a window of more keeps what it has.
 const WINDOW_SAMPLES_MAX: u32 = 10_000;
@@ -50,10 +52,15 @@ pub struct Settings {
     pub run_length: f64,
     /// So many tests are judged together: the bound of an incident holds for all of them at once.
     pub tests_together: u64,
-    /// Samples that begin within this time of the first count as one test; zero: every sample counts.
+    /// Samples of the same clock-aligned window of this length count as one test; zero: every sample counts.
     pub window: Duration,
-    /// At least this long without a sample is silence.
-    pub silence: Duration,
+    /// Tests of the same clock-aligned block of this length may depend on each other as far as an end is concerned;
+    /// zero: every test counts.
+    pub end_block: Duration,
+    /// An incident is closed for good at this evidence: of so many series that go on, one is closed by mistake.
+    pub end_evidence: f64,
+    /// So long without a sample is silence; `None`: by what is usual in the series.
+    pub silence: Option<Duration>,
 }
 
 impl Settings {
@@ -64,7 +71,9 @@ impl Settings {
             run_length: RUN_LENGTH.max(tests as f64 / 0.3),
             tests_together: tests,
             window: Duration::from_mins(5),
-            silence: Duration::from_hours(24),
+            end_block: Duration::from_hours(1),
+            end_evidence: 10_000.0,
+            silence: None,
         }
     }
 
@@ -74,7 +83,9 @@ impl Settings {
             run_length: RUN_LENGTH.max(10_000.0 * targets as f64),
             tests_together: 10_000 * targets as u64,
             window: Duration::ZERO,
-            silence: interval.saturating_mul(3),
+            end_block: Duration::ZERO,
+            end_evidence: 100.0,
+            silence: Some(interval.saturating_mul(3)),
         }
     }
 }
@@ -132,12 +143,8 @@ impl SeriesDetector {
     /// Lets time pass: closes a grouping window that is over, and notices silence.
     pub fn tick(&mut self, at: Timestamp) -> Vec<SeriesEvent> {
         let mut events = Vec::new();
-        if self
-            .state
-            .open
-            .as_ref()
-            .is_some_and(|open| seconds(open.from, at) >= self.settings.window.as_secs_f64())
-        {
+        let window = self.settings.window;
+        if self.state.open.as_ref().is_some_and(|open| block(open.from, window) != block(at, window)) {
             events.extend(self.close_test());
         }
         if !self.state.silent && self.is_silent(at) {
@@ -164,7 +171,7 @@ impl SeriesDetector {
         let present = state.recent.iter().rev().take(PRESENT_TESTS);
         let (count, affected) =
             present.fold((0_u32, 0.0), |(count, sum), test| (count + 1, sum + test.affected));
-        if let Some(open) = &state.incident {
+        if let Some(open) = state.incident.as_ref().filter(|open| open.incident.end.is_none()) {
             return match open.incident.verdict {
                 _ if affected < MIXED_SHARE * f64::from(count) => SeriesState::Mixed,
                 Verdict::Frozen => SeriesState::Frozen,
@@ -280,8 +287,11 @@ impl SeriesDetector {
 
     fn is_silent(&self, at: Timestamp) -> bool {
         let Some(last) = self.state.last_at else { return false };
-        let usual = median(self.state.gaps.iter().copied().collect()).unwrap_or(0.0);
-        seconds(last, at) > self.settings.silence.as_secs_f64().max(SILENT_GAPS * usual)
+        let longest = self.state.gaps.iter().copied().fold(SILENT_MIN.as_secs_f64() / SILENT_GAPS, f64::max);
+        match self.settings.silence {
+            Some(silence) => seconds(last, at) > silence.as_secs_f64(),
+            None => self.state.gaps.len() >= GAPS_MIN && seconds(last, at) > SILENT_GAPS * longest,
+        }
     }
 }
 
@@ -309,8 +319,13 @@ fn push_bounded<T>(queue: &mut std::collections::VecDeque<T>, value: T, length_m
     queue.push_back(value);
 }
 
-pub(super) fn seconds(from: Timestamp, until: Timestamp) -> f64 {
+fn seconds(from: Timestamp, until: Timestamp) -> f64 {
     until.duration_since(from).as_secs_f64()
+}
+
+/// The number, since 1970, of the block of this length that holds a moment; with length zero every second is its own.
+pub(super) fn block(at: Timestamp, length: Duration) -> i64 {
+    at.as_second().div_euclid(length.as_secs().cast_signed().max(1))
 }
 
 /// The chance of at most `k` successes in `n` trials of chance `p`; 1 for no trials.

@@ -7,11 +7,11 @@
 
 use crate::model::{DetectorState, Verdict};
 
-/// A subject more than ten times slower than its control is slowed severely. Ordinary lines show this once in 150
-/// tests (crowd data of 2021: 0.6 % of 2,877 tests on ten operators that did not throttle).
-pub(super) const SEVERE_RATIO: f64 = 0.1;
+/// A subject more than eight times slower than its control is slowed severely. Ordinary lines show this less than once
+/// in a hundred tests (crowd data of 2021: 0.8 % of 2,877 tests on ten operators that did not throttle).
+pub(super) const SEVERE_RATIO: f64 = 0.125;
 
-/// A subject five to ten times slower is slowed moderately. Two hosts may differ by that for innocent reasons such as
+/// A subject five to eight times slower is slowed moderately. Two hosts may differ by that for innocent reasons such as
 /// distance, so that it counts less.
 pub(super) const MODERATE_RATIO: f64 = 0.2;
 
@@ -80,13 +80,13 @@ impl From<PairedTest> for Sample {
 /// What a sample says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grade {
-    /// Ten times slower or more.
+    /// Eight times slower or more.
     Severe,
-    /// Five to ten times slower.
+    /// Five to eight times slower.
     Moderate,
     /// Neither.
     Clear,
-    /// The control was ten times slower than the subject.
+    /// The control was eight times slower than the subject.
     Reversed,
     /// A judged round that accuses.
     Accused(Verdict),
@@ -150,7 +150,7 @@ fn grade_pair(subject: Observed, control: Observed, usual: Option<f64>) -> Grade
 }
 
 /// The assumed chance of a severely slow sample on this line. Without interference subject and control change places
-/// freely, so that a control ten times slower than its subject is as likely as the reverse: those are counted, from
+/// freely, so that a control eight times slower than its subject is as likely as the reverse: those are counted, from
 /// past tests alone, and held against a prior of a hundred tests.
 pub(super) fn severe_chance(state: &DetectorState) -> f64 {
     let learned = (state.reversed + 1.0) / (state.tests as f64 + 100.0);

@@ -1,30 +1,33 @@
 //! The rules of onset and end: when evidence suffices, and what is then reported.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{
-    detector::Settings,
+    detector::{Settings, block},
     evidence::ALTERNATIVES,
     moment::{Change, change},
 };
 use crate::model::{CountedTest, DetectorState, Incident, OpenIncident, OpenTest, Verdict};
 
-/// Evidence that an incident is over must reach this: a false end about once in a thousand tests at most. It accuses
-/// nobody, and the incident is found again.
-const END_RUN_LENGTH: f64 = 1_000.0;
+/// From this evidence on an end is reported, provisionally: twenty to one. It accuses nobody, and is withdrawn when affected
+/// tests bring the evidence below [`END_WITHDRAWN`].
+const END_LIKELY: f64 = 20.0;
+const END_WITHDRAWN: f64 = 3.0;
 
 /// The chance of an affected test outside incidents, as far as moments and ends are concerned.
 const BACKGROUND: f64 = 0.03;
 
 /// The share that an incident is held to have when its end is looked for. Not more than this: on the most thoroughly
 /// throttled networks one visitor behind a tunnel tests several times in a row.
-const END_SHARE: [f64; 2] = [0.15, 0.8];
+const END_SHARE: [f64; 2] = [0.15, 0.7];
 
 /// The onset is estimated anew with every test until the incident has so many.
 const SETTLED_TESTS: u64 = 128;
 
 /// Tests within this time may depend on each other in any way, for the second bound.
-const BLOCK_SECONDS: i64 = 6 * 3600;
+const BLOCK: Duration = Duration::from_hours(6);
 
 /// A bound below this would claim more than any assumption carries.
 const BOUND_MIN: f64 = 1e-12;
@@ -62,8 +65,10 @@ pub(super) fn look_for_onset(
             false_alarm_bound: 1.0,
             false_alarm_bound_blocks: 1.0,
         },
+        tests: 0,
         affected: 0.0,
         end_evidence: 0.0,
+        end_block: None,
         evidence: highest,
         kinds: [u64::from(open.frozen), u64::from(open.blocked), u64::from(open.affected)],
     };
@@ -88,25 +93,52 @@ pub(super) fn go_on(
     lasting.kinds[2] += u64::from(open.affected);
     lasting.incident.verdict = verdict(lasting.kinds);
     lasting.evidence += values.iter().copied().fold(0.0, f64::max).ln().max(0.0);
-    if lasting.incident.tests < SETTLED_TESTS {
+    if lasting.tests < SETTLED_TESTS {
         place_onset(state, &mut lasting, settings);
     } else {
-        lasting.incident.tests += 1;
+        lasting.tests += 1;
         lasting.affected += test.affected;
-        lasting.incident.share = lasting.affected / lasting.incident.tests as f64;
+        count_all(&mut lasting);
     }
-    let share = lasting.incident.share.clamp(END_SHARE[0], END_SHARE[1]);
-    // The mean over the samples of a window, as everywhere: rows of one window may be one visitor.
+    let evidence = add_end_evidence(&mut lasting, test, settings.end_block);
+    if evidence < END_WITHDRAWN.ln() {
+        (lasting.incident.end, lasting.incident.end_interval) = (None, None);
+    } else if evidence >= END_LIKELY.ln() || lasting.incident.end.is_some() {
+        let after = place_end(state, &mut lasting);
+        if evidence >= settings.end_evidence.ln() {
+            state.recent.drain(..after.min(state.recent.len()));
+            state.closed.push_back(lasting.incident.clone());
+            return Some(lasting.incident);
+        }
+    }
+    state.incident = Some(lasting);
+    None
+}
+
+/// Adds a test to the evidence for an end and gives all of it. Tests of one block are averaged, as samples of one window
+/// are: within an hour they may be one visitor.
+fn add_end_evidence(lasting: &mut OpenIncident, test: &CountedTest, length: Duration) -> f64 {
+    let share = (lasting.affected / lasting.tests.max(1) as f64).clamp(END_SHARE[0], END_SHARE[1]);
     let value =
         test.affected * (BACKGROUND / share) + (1.0 - test.affected) * (1.0 - BACKGROUND) / (1.0 - share);
-    lasting.end_evidence = (lasting.end_evidence + value.ln()).max(0.0);
-    if lasting.end_evidence < END_RUN_LENGTH.ln() {
-        state.incident = Some(lasting);
-        return None;
-    }
-    let incident = close(state, lasting);
-    state.closed.push_back(incident.clone());
-    Some(incident)
+    let mean = |sum: f64, count: u32| (sum / f64::from(count)).ln();
+    let number = block(test.from, length);
+    let (sum, count) = match lasting.end_block {
+        Some((open, sum, count)) if open == number && !length.is_zero() => (sum + value, count + 1),
+        finished => {
+            let last = finished.map_or(0.0, |(_, sum, count)| mean(sum, count));
+            lasting.end_evidence = (lasting.end_evidence + last).max(0.0);
+            (value, 1)
+        }
+    };
+    lasting.end_block = Some((number, sum, count));
+    (lasting.end_evidence + mean(sum, count)).max(0.0)
+}
+
+/// Reports all tests since the onset as the incident's.
+fn count_all(lasting: &mut OpenIncident) {
+    lasting.incident.tests = lasting.tests;
+    lasting.incident.share = lasting.affected / lasting.tests.max(1) as f64;
 }
 
 /// Estimates the onset from the tests since the last incident, and counts the tests since.
@@ -118,8 +150,8 @@ fn place_onset(state: &DetectorState, lasting: &mut OpenIncident, settings: &Set
     let found = change(&shares, BACKGROUND, share);
     let since = &shares[found.at.min(shares.len())..];
     lasting.affected = since.iter().sum();
-    lasting.incident.tests = since.len() as u64;
-    lasting.incident.share = lasting.affected / since.len().max(1) as f64;
+    lasting.tests = since.len() as u64;
+    count_all(lasting);
     if let Some((onset, interval)) = moment(state, found) {
         lasting.incident.onset = onset;
         lasting.incident.onset_interval = interval;
@@ -139,34 +171,27 @@ fn place_onset(state: &DetectorState, lasting: &mut OpenIncident, settings: &Set
 fn block_evidence(state: &DetectorState, onset: usize) -> f64 {
     let tests: Vec<&CountedTest> = state.recent.iter().skip(onset).collect();
     tests
-        .chunk_by(|a, b| block(a.from) == block(b.from))
+        .chunk_by(|a, b| block(a.from, BLOCK) == block(b.from, BLOCK))
         .map(|block| (block.iter().map(|test| test.e_value).sum::<f64>() / block.len() as f64).ln())
         .sum()
 }
 
-fn block(at: Timestamp) -> i64 {
-    at.as_second().div_euclid(BLOCK_SECONDS)
-}
-
-/// Closes an incident: estimates its end and takes back the tests after it.
-fn close(state: &mut DetectorState, mut lasting: OpenIncident) -> Incident {
+/// Estimates the end from the tests since the onset, and reports those before it as the incident's. Returns the index of
+/// the first test after the end.
+fn place_end(state: &DetectorState, lasting: &mut OpenIncident) -> usize {
     let onset = state.recent.partition_point(|test| test.from < lasting.incident.onset);
     let shares: Vec<f64> = state.recent.iter().skip(onset).map(|test| test.affected).collect();
-    let share = lasting.incident.share.clamp(END_SHARE[0], 0.95);
+    let share = (lasting.affected / lasting.tests.max(1) as f64).clamp(END_SHARE[0], 0.95);
     let found = change(&shares, share, BACKGROUND);
     let found =
         Change { at: found.at + onset, earliest: found.earliest + onset, latest: found.latest + onset };
-    if let Some((end, interval)) = moment(state, found) {
-        lasting.incident.end = Some(end);
-        lasting.incident.end_interval = Some(interval);
-    }
-    for test in state.recent.iter().skip(found.at) {
-        lasting.affected -= test.affected;
-        lasting.incident.tests = lasting.incident.tests.saturating_sub(1);
-    }
-    lasting.incident.share = (lasting.affected / lasting.incident.tests.max(1) as f64).clamp(0.0, 1.0);
-    state.recent.drain(..found.at.min(state.recent.len()));
-    lasting.incident
+    (lasting.incident.end, lasting.incident.end_interval) = moment(state, found).unzip();
+    let after = state.recent.iter().skip(found.at);
+    let (count, affected) = after.fold((0, 0.0), |(count, sum), test| (count + 1, sum + test.affected));
+    lasting.incident.tests = lasting.tests.saturating_sub(count);
+    lasting.incident.share =
+        ((lasting.affected - affected) / lasting.incident.tests.max(1) as f64).clamp(0.0, 1.0);
+    found.at
 }
 
 /// The moment of a change, and its interval: it lies after the test before it and not after the test that shows it.

@@ -1,11 +1,11 @@
 //! A whole recording at once: rows in any order, one report for each series.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use super::{
-    detector::{SeriesDetector, Settings},
+    detector::{SeriesDetector, Settings, block},
     evidence::{Observed, PairedTest},
 };
 use crate::model::{PairedRow, SeriesReport};
@@ -85,14 +85,5 @@ fn order(pair: &PairedTest) -> [f64; 2] {
 /// How many tests the samples, in order of time, count as.
 fn windows(samples: &[Timed]) -> u64 {
     let window = Settings::recorded(0).window;
-    let mut count = 0;
-    let mut open: Option<Timestamp> = None;
-    for &(at, _) in samples {
-        if open.is_none_or(|from| Duration::try_from(at.duration_since(from)).is_ok_and(|gap| gap >= window))
-        {
-            open = Some(at);
-            count += 1;
-        }
-    }
-    count
+    samples.chunk_by(|a, b| block(a.0, window) == block(b.0, window)).count() as u64
 }
