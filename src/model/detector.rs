@@ -139,6 +139,8 @@ pub struct OpenTest {
 pub struct OpenIncident {
     /// What is known so far.
     pub incident: Incident,
+    /// Goes on after a pause that turned out to be none: its onset is settled.
+    pub resumed: bool,
     /// Tests since the onset, also those after a provisional end.
     pub tests: u64,
     /// Sum of the affected shares of those.
@@ -149,6 +151,17 @@ pub struct OpenIncident {
     pub end_block: Option<(i64, f64, u32)>,
     /// Log evidence of the onset, per test, at its peak.
     pub evidence: f64,
+    /// Affected samples that were frozen, blocked, and all.
+    pub kinds: [u64; 3],
+}
+
+/// How often affected tests come in a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Excursion {
+    /// Tests that came right after an affected one.
+    pub followed: u32,
+    /// Of those, affected themselves.
+    pub again: u32,
     /// Affected samples that were frozen, blocked, and all.
     pub kinds: [u64; 3],
 }
@@ -166,6 +179,10 @@ pub struct DetectorState {
     pub samples: u64,
     /// Sum of the shares of reversed samples.
     pub reversed: f64,
+    /// What was learned of affected tests that led to no alarm.
+    pub innocent: Excursion,
+    /// The same since the evidence was last at nothing; learned when it falls back there.
+    pub excursion: Excursion,
     /// The last tests, oldest first; reaches back at most to the end of the last incident.
     pub recent: VecDeque<CountedTest>,
     /// The first test of all.

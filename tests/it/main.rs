@@ -12,6 +12,7 @@ mod health;
 mod lab;
 mod measure;
 mod metrics;
+mod series;
 mod serve;
 mod support;
 mod web;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     RUN_LENGTH,
-    evidence::{ALTERNATIVES, Grade, Sample, e_values, grade, severe_chance},
+    evidence::{ALTERNATIVES, Grade, Sample, chances, e_values, grade},
     incident,
 };
 use crate::model::{CountedTest, DetectorState, Incident, OpenTest, SeriesState, Verdict};
@@ -31,6 +31,9 @@ const GAPS_MIN: usize = 8;
 /// A series is silent after a day, if that is twice as long as any of its last gaps.
 const SILENT_MIN: Duration = Duration::from_hours(24);
 const SILENT_GAPS: f64 = 2.0;
+
+/// Within this time a visitor tests again.
+const REPEAT_WITHIN: Duration = Duration::from_hours(1);
 
 /// Samples of one grouping window that are told apart; a window of more keeps what it has.
 const WINDOW_SAMPLES_MAX: u32 = 10_000;
@@ -95,6 +98,8 @@ impl Settings {
 pub enum SeriesEvent {
     /// An incident was found to have begun.
     Onset(Incident),
+    /// An incident that was taken for ended goes on: its end and the new onset cannot be told apart.
+    Resumed(Incident),
     /// It was found to have ended.
     End(Incident),
     /// No test for so long that the series says nothing about the present.
@@ -203,7 +208,7 @@ impl SeriesDetector {
     fn add(&mut self, at: Timestamp, sample: Sample) {
         let usual = usual_control(&self.state);
         let grade = grade(sample, usual);
-        let values = e_values(grade, severe_chance(&self.state));
+        let values = e_values(grade, chances(&self.state, follows_affected(&self.state, at)));
         let open = self.state.open.get_or_insert_with(|| OpenTest {
             from: at,
             until: at,
@@ -256,13 +261,14 @@ impl SeriesDetector {
             affected: f64::from(open.affected) / count,
             e_value: values.iter().sum::<f64>() / values.len() as f64,
         };
+        let follows = follows_affected(state, open.from);
         push_bounded(&mut state.recent, test, RECENT_MAX);
         state.tests += 1;
         state.reversed += f64::from(open.reversed) / count;
         let event = if state.incident.is_some() {
             incident::go_on(state, &open, &test, &values, &self.settings).map(SeriesEvent::End)
         } else {
-            incident::look_for_onset(state, &open, &values, &self.settings).map(SeriesEvent::Onset)
+            incident::look_for_onset(state, &open, &values, follows, &self.settings)
         };
         while self.state.closed.len() > CLOSED_MAX {
             self.state.closed.pop_front();
@@ -301,6 +307,14 @@ fn usual_control(state: &DetectorState) -> Option<f64> {
         return None;
     }
     median(state.controls.iter().copied().collect())
+}
+
+/// Whether the last counted test was affected, and so recent that a slow one now may be the same visitor again.
+pub(super) fn follows_affected(state: &DetectorState, at: Timestamp) -> bool {
+    state
+        .recent
+        .back()
+        .is_some_and(|last| last.affected >= 0.5 && seconds(last.until, at) <= REPEAT_WITHIN.as_secs_f64())
 }
 
 /// The upper median; `None` for nothing.

@@ -5,7 +5,7 @@
 //! slow sample is at most as assumed. Means of e-values are e-values under any dependence, products are if each factor
 //! is one given the past.
 
-use crate::model::{DetectorState, Verdict};
+use crate::model::{DetectorState, Excursion, Verdict};
 
 /// A subject more than eight times slower than its control is slowed severely. Ordinary lines show this less than once
 /// in a hundred tests (crowd data of 2021: 0.8 % of 2,877 tests on ten operators that did not throttle).
@@ -25,6 +25,13 @@ const MODERATE_FACTOR: f64 = 3.0;
 
 /// No line is believed to be so noisy that more than this share of samples is severely slow by chance.
 const SEVERE_CHANCE_MAX: f64 = 0.1;
+
+/// The assumed chance that a severely slow test is followed by another, before anything was learned of the line; held
+/// against a prior of so many followers, and never believed to be larger than the last. One visitor tests several times:
+/// on the ten operators above 3 of 26 slow tests were followed by one.
+const REPEAT_CHANCE: f64 = 0.02;
+const REPEAT_PRIOR: f64 = 5.0;
+const REPEAT_CHANCE_MAX: f64 = 0.4;
 
 /// One sample may multiply the evidence by no more: with the shortest run length of [`super::RUN_LENGTH`] three
 /// affected tests in a row, which one roaming or tunnelled visitor makes easily, never raise an alarm; four do.
@@ -75,6 +82,14 @@ impl From<PairedTest> for Sample {
     fn from(pair: PairedTest) -> Self {
         Self::Pair(pair)
     }
+}
+
+/// What is assumed of samples without interference, given the past.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Chances {
+    severe: f64,
+    moderate: f64,
+    accused: f64,
 }
 
 /// What a sample says.
@@ -152,20 +167,42 @@ fn grade_pair(subject: Observed, control: Observed, usual: Option<f64>) -> Grade
 /// The assumed chance of a severely slow sample on this line. Without interference subject and control change places
 /// freely, so that a control eight times slower than its subject is as likely as the reverse: those are counted, from
 /// past tests alone, and held against a prior of a hundred tests.
-pub(super) fn severe_chance(state: &DetectorState) -> f64 {
+fn severe_chance(state: &DetectorState) -> f64 {
     let learned = (state.reversed + 1.0) / (state.tests as f64 + 100.0);
     learned.clamp(SEVERE_CHANCE, SEVERE_CHANCE_MAX)
 }
 
+/// The assumed chance that an affected sample follows an affected test at once, by what was learned from past ones
+/// that led to no alarm. Beforehand `chance`, held against a prior of [`REPEAT_PRIOR`] such tests.
+fn repeat_chance(state: &DetectorState, chance: f64) -> f64 {
+    let Excursion { followed, again, .. } = state.innocent;
+    let learned = (f64::from(again) + chance * REPEAT_PRIOR) / (f64::from(followed) + REPEAT_PRIOR);
+    learned.clamp(chance, REPEAT_CHANCE_MAX)
+}
+
+/// The assumed chances of a severely slow and of an accused sample, given the past.
+pub(super) fn chances(state: &DetectorState, follows: bool) -> Chances {
+    let severe = severe_chance(state);
+    if !follows {
+        return Chances { severe, moderate: severe * MODERATE_FACTOR, accused: FINDING_CHANCE };
+    }
+    let severe = severe.max(repeat_chance(state, REPEAT_CHANCE));
+    Chances {
+        severe,
+        moderate: (severe * MODERATE_FACTOR).min(0.5),
+        accused: repeat_chance(state, FINDING_CHANCE),
+    }
+}
+
 /// The e-value of a sample against each alternative; `None` when it says nothing.
-pub(super) fn e_values(grade: Grade, severe_chance: f64) -> Option<[f64; ALTERNATIVES.len()]> {
-    let moderate_chance = severe_chance * MODERATE_FACTOR;
+pub(super) fn e_values(grade: Grade, chances: Chances) -> Option<[f64; ALTERNATIVES.len()]> {
+    let Chances { severe: severe_chance, moderate: moderate_chance, accused } = chances;
     let value = |(severe, moderate): (f64, f64)| match grade {
         Grade::Severe => (severe / severe_chance).min(E_VALUE_MAX),
         Grade::Moderate => (moderate / moderate_chance).min(E_VALUE_MAX),
         Grade::Clear | Grade::Reversed => (1.0 - severe - moderate) / (1.0 - severe_chance - moderate_chance),
-        Grade::Accused(_) => ((severe + moderate) / FINDING_CHANCE).min(FINDING_E_VALUE_MAX),
-        Grade::Cleared => (1.0 - severe - moderate) / (1.0 - FINDING_CHANCE),
+        Grade::Accused(_) => ((severe + moderate) / accused).min(FINDING_E_VALUE_MAX),
+        Grade::Cleared => (1.0 - severe - moderate) / (1.0 - accused),
         Grade::Degraded | Grade::Nothing => 1.0,
     };
     (!matches!(grade, Grade::Degraded | Grade::Nothing)).then(|| ALTERNATIVES.map(value))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    detector::{Settings, block},
+    detector::{SeriesEvent, Settings, block},
     evidence::ALTERNATIVES,
     moment::{Change, change},
 };
@@ -42,18 +42,31 @@ pub(super) fn look_for_onset(
     state: &mut DetectorState,
     open: &OpenTest,
     values: &[f64],
+    follows: bool,
     settings: &Settings,
-) -> Option<Incident> {
+) -> Option<SeriesEvent> {
+    let excursion = &mut state.excursion;
+    excursion.followed += u32::from(follows);
+    excursion.again += u32::from(follows && 2 * open.affected >= open.informative);
+    for (sum, more) in excursion.kinds.iter_mut().zip([open.frozen, open.blocked, open.affected]) {
+        *sum += u64::from(more);
+    }
     for (evidence, value) in state.evidence.iter_mut().zip(values) {
         *evidence = evidence.max(0.0) + value.ln();
     }
     let highest = state.evidence.iter().copied().fold(0.0, f64::max);
+    if highest <= 0.0 {
+        let excursion = std::mem::take(&mut state.excursion);
+        state.innocent.followed += excursion.followed;
+        state.innocent.again += excursion.again;
+    }
     if highest < alarm_level(settings.run_length) || open.affected == 0 {
         return None;
     }
+    let kinds = std::mem::take(&mut state.excursion).kinds;
     let mut found = OpenIncident {
         incident: Incident {
-            verdict: Verdict::Throttled,
+            verdict: verdict(kinds),
             onset: open.from,
             onset_interval: [open.from; 2],
             onset_before_data: false,
@@ -65,18 +78,23 @@ pub(super) fn look_for_onset(
             false_alarm_bound: 1.0,
             false_alarm_bound_blocks: 1.0,
         },
+        resumed: false,
         tests: 0,
         affected: 0.0,
         end_evidence: 0.0,
         end_block: None,
         evidence: highest,
-        kinds: [u64::from(open.frozen), u64::from(open.blocked), u64::from(open.affected)],
+        kinds,
     };
     place_onset(state, &mut found, settings);
     state.evidence.fill(0.0);
-    let incident = found.incident.clone();
+    let event = if resume(state, &mut found) {
+        SeriesEvent::Resumed(found.incident.clone())
+    } else {
+        SeriesEvent::Onset(found.incident.clone())
+    };
     state.incident = Some(found);
-    Some(incident)
+    Some(event)
 }
 
 /// Within an incident: adds the test, and closes the incident when the evidence for its end suffices.
@@ -93,7 +111,7 @@ pub(super) fn go_on(
     lasting.kinds[2] += u64::from(open.affected);
     lasting.incident.verdict = verdict(lasting.kinds);
     lasting.evidence += values.iter().copied().fold(0.0, f64::max).ln().max(0.0);
-    if lasting.tests < SETTLED_TESTS {
+    if lasting.tests < SETTLED_TESTS && !lasting.resumed {
         place_onset(state, &mut lasting, settings);
     } else {
         lasting.tests += 1;
@@ -139,6 +157,21 @@ fn add_end_evidence(lasting: &mut OpenIncident, test: &CountedTest, length: Dura
 fn count_all(lasting: &mut OpenIncident) {
     lasting.incident.tests = lasting.tests;
     lasting.incident.share = lasting.affected / lasting.tests.max(1) as f64;
+}
+
+/// Joins a new incident to the one before where the end of that and this onset may be the same moment: then no pause is
+/// established. Tests of the supposed pause are counted as well.
+fn resume(state: &mut DetectorState, found: &mut OpenIncident) -> bool {
+    let touches =
+        |last: &mut Incident| last.end_interval.is_some_and(|end| end[1] >= found.incident.onset_interval[0]);
+    let Some(last) = state.closed.pop_back_if(touches) else { return false };
+    found.resumed = true;
+    found.tests = last.tests + state.recent.len() as u64;
+    found.affected =
+        last.share * last.tests as f64 + state.recent.iter().map(|test| test.affected).sum::<f64>();
+    found.incident = Incident { end: None, end_interval: None, ..last };
+    count_all(found);
+    true
 }
 
 /// Estimates the onset from the tests since the last incident, and counts the tests since.
