@@ -1,0 +1,49 @@
+//! Token bucket and shaping queue: the two ways of keeping a rate.
+
+use std::time::Duration;
+
+use crate::model::profile::Rate;
+
+/// A token bucket in IP bytes, full at the beginning.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    tokens: f64,
+    filled_at: Duration,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub(super) fn full(now: Duration, burst: u64) -> Self {
+        Self { tokens: burst as f64, filled_at: now }
+    }
+
+    /// Whether a packet of `bytes` passes; a packet that does not takes nothing (T2).
+    pub(super) fn takes(&mut self, now: Duration, rate: Rate, burst: u64, bytes: usize) -> bool {
+        let elapsed = now.saturating_sub(self.filled_at).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * rate.0).min(burst as f64);
+        self.filled_at = now;
+        let passes = self.tokens >= bytes as f64;
+        if passes {
+            self.tokens -= bytes as f64;
+        }
+        passes
+    }
+}
+
+/// A first-in-first-out queue emptied at a rate; only its end is kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shaper {
+    empty_at: Duration,
+}
+
+impl Shaper {
+    /// When a packet of `bytes` leaves; nothing where the queue is full.
+    pub(super) fn queue(&mut self, now: Duration, rate: Rate, queue: u64, bytes: usize) -> Option<Duration> {
+        let waiting = self.empty_at.saturating_sub(now).as_secs_f64() * rate.0;
+        if waiting > 0.0 && waiting + bytes as f64 > queue as f64 {
+            return None;
+        }
+        self.empty_at = self.empty_at.max(now) + rate.time_for(bytes);
+        Some(self.empty_at)
+    }
+}
