@@ -212,6 +212,63 @@ pub fn mend_checksum(checksum: u16, before: u16, after: u16) -> u16 {
     !(sum as u16)
 }
 
+/// An end of a packet's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Who sends.
+    Source,
+    /// Who receives.
+    Destination,
+}
+
+/// Rewrites address and port of one end in place, as an address translator does, and mends the checksums. Leaves the
+/// packet alone where it is neither TCP nor UDP without options and extensions in front, or of the other family.
+pub fn set_endpoint(bytes: &mut [u8], end: End, address: IpAddr, port: u16) {
+    let Some(&first) = bytes.first() else { return };
+    let (header, protocol, addresses, width) = match first >> 4 {
+        4 if bytes.len() >= 20 => (usize::from(first & 15) * 4, bytes[9], 12, 4),
+        6 if bytes.len() >= 40 => (40, bytes[6], 8, 16),
+        _ => return,
+    };
+    let octets = match address {
+        IpAddr::V4(v4) if width == 4 => v4.octets().to_vec(),
+        IpAddr::V6(v6) if width == 16 => v6.octets().to_vec(),
+        _ => return,
+    };
+    let checksum_at = header
+        + match protocol {
+            6 => 16,
+            17 => 6,
+            _ => return,
+        };
+    if bytes.len() < checksum_at + 2 {
+        return;
+    }
+    let (address_at, port_at) = match end {
+        End::Source => (addresses, header),
+        End::Destination => (addresses + width, header + 2),
+    };
+    let mut replace = |at: usize, new: [u8; 2], checksums: &[usize]| {
+        let before = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        bytes[at..at + 2].copy_from_slice(&new);
+        for &checksum in checksums {
+            let sum = u16::from_be_bytes([bytes[checksum], bytes[checksum + 1]]);
+            // Zero means "no checksum" in UDP over IPv4, and stays so.
+            if protocol == 17 && checksum == checksum_at && sum == 0 {
+                continue;
+            }
+            let mended = mend_checksum(sum, before, u16::from_be_bytes(new));
+            bytes[checksum..checksum + 2].copy_from_slice(&mended.to_be_bytes());
+        }
+    };
+    let both = [10, checksum_at];
+    let checksums = if width == 4 { &both[..] } else { &both[1..] };
+    for (step, pair) in octets.chunks_exact(2).enumerate() {
+        replace(address_at + 2 * step, [pair[0], pair[1]], checksums);
+    }
+    replace(port_at, port.to_be_bytes(), &[checksum_at]);
+}
+
 /// A TCP segment to write: what the laboratory injects.
 #[derive(Debug, Clone, Copy)]
 pub struct Forged<'a> {

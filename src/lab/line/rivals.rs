@@ -1,0 +1,136 @@
+//! Others who send through the same narrow place: packets at random that do not yield, and greedy flows that yield as
+//! TCP does (additive increase, multiplicative decrease). They exist in numbers only; no packet is made for them.
+
+use std::collections::BinaryHeap;
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use crate::model::profile::{Competition, Rate};
+
+/// Every rival's packet is a full one.
+pub(super) const RIVAL_BYTES: usize = 1500;
+/// The number under which packets that do not yield go.
+const UNYIELDING: usize = usize::MAX;
+/// A greedy flow's window in packets, at most: a receive window of 3 MB.
+const WINDOW_MAX: f64 = 2000.0;
+
+#[derive(Debug)]
+pub(super) struct Rivals {
+    competition: Competition,
+    rng: Xoshiro256PlusPlus,
+    rtt: Duration,
+    /// Mean time between two packets that do not yield.
+    gap: Option<Duration>,
+    next: Option<Duration>,
+    flows: Vec<Greedy>,
+    /// Answers underway to greedy flows: when, to which, and whether it tells of a loss.
+    answers: BinaryHeap<Reverse<(Duration, usize, bool)>>,
+}
+
+#[derive(Debug)]
+struct Greedy {
+    window: f64,
+    threshold: f64,
+    underway: u32,
+    /// Losses before this moment are of the same window and count once.
+    recovered_at: Duration,
+}
+
+impl Rivals {
+    pub(super) fn new(competition: Competition, rate: Rate, rtt: Duration, seed: u64) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        // With pauses half of the time, what comes between them is twice as dense.
+        let density = competition.share * if competition.on_off.is_some() { 2.0 } else { 1.0 };
+        let gap = (competition.share > 0.0).then(|| rate.time_for(RIVAL_BYTES).div_f64(density));
+        let flows = (0..competition.flows)
+            .map(|_| Greedy {
+                window: rng.random_range(2.0..20.0),
+                threshold: WINDOW_MAX,
+                underway: 0,
+                recovered_at: Duration::ZERO,
+            })
+            .collect();
+        Self {
+            competition,
+            rng,
+            rtt: rtt.max(Duration::from_millis(1)),
+            gap,
+            next: gap.map(|_| Duration::ZERO),
+            flows,
+            answers: BinaryHeap::new(),
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let answer = self.answers.peek().map(|Reverse((at, ..))| *at);
+        [self.next, answer].into_iter().flatten().min()
+    }
+
+    pub(super) fn shift(&mut self, by: Duration) {
+        self.next = self.next.map(|next| next + by);
+        self.answers =
+            self.answers.drain().map(|Reverse((at, flow, lost))| Reverse((at + by, flow, lost))).collect();
+    }
+
+    /// The flow of the next packet that comes by now; nothing where none does.
+    pub(super) fn next_packet(&mut self, now: Duration) -> Option<usize> {
+        if let (Some(next), Some(gap)) = (self.next, self.gap)
+            && next <= now
+        {
+            let drawn = gap.mul_f64(-(1.0 - self.rng.random::<f64>()).ln());
+            self.next = Some(self.skip_pause(next + drawn));
+            return Some(UNYIELDING);
+        }
+        while let Some(Reverse((at, flow, lost))) = self.answers.peek().copied()
+            && at <= now
+        {
+            self.answers.pop();
+            self.flows[flow].answered(now, self.rtt, lost);
+        }
+        let flow = self.flows.iter().position(|flow| f64::from(flow.underway) < flow.window.floor())?;
+        self.flows[flow].underway += 1;
+        Some(flow)
+    }
+
+    /// A rival's packet is through the narrow place.
+    pub(super) fn through(&mut self, now: Duration, flow: usize) {
+        if flow != UNYIELDING {
+            self.answers.push(Reverse((now + self.rtt, flow, false)));
+        }
+    }
+
+    /// A rival's packet found no room.
+    pub(super) fn dropped(&mut self, now: Duration, flow: usize) {
+        if flow != UNYIELDING {
+            self.answers.push(Reverse((now + self.rtt, flow, true)));
+        }
+    }
+
+    /// Bursts and pauses of equal length.
+    fn skip_pause(&self, at: Duration) -> Duration {
+        let Some(on_off) = self.competition.on_off.filter(|on_off| !on_off.0.is_zero()) else { return at };
+        let period = on_off.0.as_secs_f64();
+        let turn = (at.as_secs_f64() / period).floor();
+        if turn % 2.0 == 0.0 { at } else { Duration::from_secs_f64((turn + 1.0) * period) }
+    }
+}
+
+impl Greedy {
+    fn answered(&mut self, now: Duration, rtt: Duration, lost: bool) {
+        self.underway = self.underway.saturating_sub(1);
+        if lost {
+            if now >= self.recovered_at {
+                self.threshold = (self.window / 2.0).max(2.0);
+                self.window = self.threshold;
+                self.recovered_at = now + rtt;
+            }
+        } else if self.window < self.threshold {
+            self.window = (self.window + 1.0).min(WINDOW_MAX);
+        } else {
+            self.window = (self.window + 1.0 / self.window).min(WINDOW_MAX);
+        }
+    }
+}
