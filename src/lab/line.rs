@@ -79,7 +79,17 @@ impl Lane {
         let server = profile.server_rate.map(|rate| Narrow::paced(rate, seeds.random()));
         let nat = line.nat.then(Nat::default);
         let middlebox = Middlebox::new(profile, seeds.random());
-        Self { middlebox, narrow, server, delay, nat, line, packets: 0, passed: Vec::new(), moved: Vec::new() }
+        Self {
+            middlebox,
+            narrow,
+            server,
+            delay,
+            nat,
+            line,
+            packets: 0,
+            passed: Vec::new(),
+            moved: Vec::new(),
+        }
     }
 
     /// What it did so far.
@@ -99,7 +109,13 @@ impl Lane {
     }
 
     /// Takes a packet from the client (`Up`) or from the server (`Down`).
-    pub fn packet(&mut self, now: Duration, direction: Direction, mut bytes: Vec<u8>, out: &mut Vec<Delivery>) {
+    pub fn packet(
+        &mut self,
+        now: Duration,
+        direction: Direction,
+        mut bytes: Vec<u8>,
+        out: &mut Vec<Delivery>,
+    ) {
         self.tick(now, out);
         self.packets += 1;
         match direction {

@@ -155,8 +155,7 @@ impl Middlebox {
             && self.profile.state.hold_fragments
         {
             let key = (packet.source, packet.destination, fragment.id);
-            self.counters.overflowed +=
-                self.fragments.packet(now, key, fragment, direction, bytes, out);
+            self.counters.overflowed += self.fragments.packet(now, key, fragment, direction, bytes, out);
             return;
         }
         let fate = self.judge(now, direction, &packet, out);
@@ -220,8 +219,10 @@ impl Middlebox {
         };
         let state = &self.profile.state;
         let jitter = state.idle_jitter.0.as_secs_f64();
-        let idle = state.idle.0.as_secs_f64() + if jitter > 0.0 { self.rng.random_range(-jitter..=jitter) } else { 0.0 };
-        let mut flow = Flow::new(now, direction == Direction::Up, covered, Duration::from_secs_f64(idle.max(0.0)));
+        let idle = state.idle.0.as_secs_f64()
+            + if jitter > 0.0 { self.rng.random_range(-jitter..=jitter) } else { 0.0 };
+        let mut flow =
+            Flow::new(now, direction == Direction::Up, covered, Duration::from_secs_f64(idle.max(0.0)));
         let remembered = self.sticky.get(&key.addresses()).cloned().unwrap_or_default();
         for index in 0..self.profile.rules.len() {
             let rule = &self.profile.rules[index];
@@ -309,7 +310,8 @@ impl Middlebox {
             }
             crowd.hellos.clear();
             let [least, most] = limit.hold;
-            crowd.held_until = now + least.0 + most.0.saturating_sub(least.0).mul_f64(self.rng.random::<f64>());
+            crowd.held_until =
+                now + least.0 + most.0.saturating_sub(least.0).mul_f64(self.rng.random::<f64>());
         }
         let until = crowd.held_until;
         self.counters.triggered += 1;
@@ -357,9 +359,8 @@ impl Middlebox {
             }
         }
         // An effect whose residual time is over is not asked again, so the flow may be triggered anew.
-        applied.retain(|one| {
-            self.profile.rules[one.rule].lasts.is_none_or(|lasts| now < one.since + lasts.0)
-        });
+        applied
+            .retain(|one| self.profile.rules[one.rule].lasts.is_none_or(|lasts| now < one.since + lasts.0));
         flow.applied = applied;
         match fate {
             Fate::Drop | Fate::Rewrite(_) => fate,

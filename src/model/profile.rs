@@ -11,8 +11,8 @@ mod units;
 
 pub use line::{Codel, Competition, Direction, LineProfile, Loss, Queue, Red, Way, Wifi};
 pub use rule::{
-    BlockPage, Blackhole, Cutoff, Delay, Directions, DnsLie, Effect, Freeze, LimitConnections, NamePattern, Pass,
-    Per, Police, Protocol, Rule, Shape,
+    Blackhole, BlockPage, Cutoff, Delay, Directions, DnsLie, Effect, Freeze, LimitConnections, NamePattern,
+    Pass, Per, Police, Protocol, Rule, Shape,
 };
 pub use scenario::{Expectation, Scenario};
 pub use units::{Rate, Size, Span};

@@ -2,9 +2,8 @@
 
 /// Whether the bytes begin like an HTTP/1 request line (RFC 9112, section 3).
 pub fn is_request(payload: &[u8]) -> bool {
-    const METHODS: [&[u8]; 9] = [
-        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"TRACE ", b"CONNECT ",
-    ];
+    const METHODS: [&[u8]; 9] =
+        [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"TRACE ", b"CONNECT "];
     METHODS.iter().any(|method| payload.starts_with(method))
 }
 

@@ -48,7 +48,12 @@ impl Narrow {
 
     /// A server that sends no faster than this, with room for all it wants to send.
     pub(super) fn paced(rate: Rate, seed: u64) -> Self {
-        let way = Way { rate, queue: Queue::DropTailBytes(Size(16 << 20)), jitter: Span::default(), ..Way::default() };
+        let way = Way {
+            rate,
+            queue: Queue::DropTailBytes(Size(16 << 20)),
+            jitter: Span::default(),
+            ..Way::default()
+        };
         Self::new(way, Duration::ZERO, seed)
     }
 

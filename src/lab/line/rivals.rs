@@ -1,8 +1,8 @@
 //! Others who send through the same narrow place: packets at random that do not yield, and greedy flows that yield as
 //! TCP does (additive increase, multiplicative decrease). They exist in numbers only; no packet is made for them.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;

@@ -68,9 +68,7 @@ impl Applied {
             Effect::Shape(_) => State::Shapers([Shaper::default(); 2]),
             Effect::Freeze(freeze) => State::Freeze {
                 bytes: freeze.after_bytes.map(|[least, most]| between(least.0, most.0)),
-                packets: freeze
-                    .after_packets
-                    .map(|[least, most]| between(u64::from(least), u64::from(most))),
+                packets: freeze.after_packets.map(|[least, most]| between(u64::from(least), u64::from(most))),
                 frozen: false,
             },
             Effect::Blackhole(hole) => State::Blackhole {
@@ -130,9 +128,7 @@ impl Applied {
                         shared.shapers.entry((self.rule, client, about.direction)).or_default()
                     }
                 };
-                shaper
-                    .queue(about.release, shape.rate, shape.queue.0, bytes)
-                    .map_or(Fate::Drop, Fate::Hold)
+                shaper.queue(about.release, shape.rate, shape.queue.0, bytes).map_or(Fate::Drop, Fate::Hold)
             }
             (Effect::Pass(pass), _) if affects(pass.directions, about.direction) => {
                 pass_if(rng.random::<f64>() < pass.share)
@@ -187,7 +183,10 @@ fn affects(directions: Directions, direction: Direction) -> bool {
 }
 
 /// Who shares a bucket; the outer nothing: nobody.
-#[expect(clippy::option_option, reason = "own, one client's, everybody's: the last two are keys of one table")]
+#[expect(
+    clippy::option_option,
+    reason = "own, one client's, everybody's: the last two are keys of one table"
+)]
 fn sharer(per: Per, key: &FlowKey) -> Option<Option<IpAddr>> {
     match per {
         Per::Connection => None,

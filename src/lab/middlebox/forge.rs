@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::profile::{BlockPage, Direction};
-use crate::wire::packet::{self, Forged, Packet, Transport};
 use crate::wire::dns;
+use crate::wire::packet::{self, Forged, Packet, Transport};
 
 use super::Output;
 

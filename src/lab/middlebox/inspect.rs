@@ -146,8 +146,7 @@ fn read_datagram(payload: &[u8], server_port: u16, profile: &Profile) -> Option<
         return dns::question(payload).map(|name| Seen::named(Protocol::Dns, &name));
     }
     if server_port == HTTPS && quic::is_initial_v1(payload) {
-        let hello =
-            reads(profile, Protocol::Quic).then(|| quic::client_hello(payload)).flatten();
+        let hello = reads(profile, Protocol::Quic).then(|| quic::client_hello(payload)).flatten();
         return Some(Seen {
             protocol: Protocol::Quic,
             name: hello.as_ref().and_then(|hello| hello.name.clone()),

@@ -207,7 +207,9 @@ impl LineProfile {
             if let Loss::Bursty { length, .. } = way.loss
                 && !(1.0..=1e6).contains(&length)
             {
-                wrong.push(format!("{name}.loss.bursty.length is {length}; a bad spell takes at least one packet"));
+                wrong.push(format!(
+                    "{name}.loss.bursty.length is {length}; a bad spell takes at least one packet"
+                ));
             }
             if way.competition.flows > 64 {
                 wrong.push(format!("{name}.competition.flows is {}; at most 64", way.competition.flows));

@@ -327,7 +327,10 @@ impl Rule {
             }
             Effect::Pass(pass) => shares = (!share(pass.share)).then_some(("pass.share", pass.share)),
             Effect::BlockPage(page) if !(200..600).contains(&page.status) => {
-                wrong.push(format!("block_page.status is {}; it is an HTTP status from 200 to 599", page.status));
+                wrong.push(format!(
+                    "block_page.status is {}; it is an HTTP status from 200 to 599",
+                    page.status
+                ));
             }
             Effect::Police(police) if police.burst.0 < 1500 => {
                 wrong.push(format!(

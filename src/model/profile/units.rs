@@ -31,7 +31,9 @@ impl Rate {
     /// Reads `130kbit`, `20 Mbit/s`, `650B/s`, `1.5MB/s`: bits in powers of 1000, bytes as sizes are read.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("`{text}` is not a rate; write it like `130kbit`, `20Mbit` (a second), or `650B/s`, `40KB/s`")
+            format!(
+                "`{text}` is not a rate; write it like `130kbit`, `20Mbit` (a second), or `650B/s`, `40KB/s`"
+            )
         };
         let bare = text.trim().trim_end_matches("/s").trim_end_matches("ps").trim_end();
         let (number, unit) = split_number(bare).ok_or_else(wrong)?;
