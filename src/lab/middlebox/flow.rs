@@ -155,9 +155,4 @@ impl FlowTable {
         }
         early
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.flows.len()
-    }
 }
