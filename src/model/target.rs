@@ -63,6 +63,13 @@ pub struct Target {
     pub bytes: u64,
     /// Where to connect instead of to the URL's host and port (`HOST:PORT`).
     pub connect_to: Option<String>,
+    /// Check its certificate. `false` for services with an authority of their own, and where configured so.
+    #[serde(default = "yes")]
+    pub check_certificate: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Where the probe stands. All of it is what the user configured; nothing is looked up.
