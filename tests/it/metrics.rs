@@ -20,6 +20,7 @@ pub(crate) fn target(id: &str, role: Role) -> Target {
         controls: Vec::new(),
         bytes: 131_072,
         connect_to: None,
+        check_certificate: true,
     }
 }
 
