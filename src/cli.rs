@@ -16,6 +16,7 @@ pub mod measure;
 mod out;
 pub mod purge;
 pub mod run;
+pub mod safety;
 pub mod serve;
 pub mod sweep;
 mod systemd;
