@@ -76,7 +76,10 @@ impl Args {
 
     fn settings(self) -> anyhow::Result<Settings> {
         let limits = self.limits.limits();
-        for (flag, size) in [("--bytes-max", self.bytes_max), ("--upload-max", self.upload_max)] {
+        let any_path = self.any_path.unwrap_or_default();
+        for (flag, size) in
+            [("--bytes-max", self.bytes_max), ("--upload-max", self.upload_max), ("--any-path", any_path)]
+        {
             ensure!(
                 size.0 <= limits.bytes_per_minute.min(limits.bytes_per_hour),
                 "{flag} {size} is more than a client may ever have; raise --client-bytes-per-minute and --bytes-per-hour"
