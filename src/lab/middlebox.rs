@@ -9,6 +9,8 @@ mod forge;
 mod fragments;
 mod inspect;
 mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;

@@ -10,8 +10,33 @@ use toml::{Table, Value};
 use crate::model::profile::{Profile, Scenario};
 
 /// Built-in profiles: name and text.
-const BUILT_IN: &[(&str, &str)] =
-    &[("clean", include_str!("profiles/clean.toml")), ("tspu-2021", include_str!("profiles/tspu-2021.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("clean", include_str!("profiles/clean.toml")),
+    ("congested", include_str!("profiles/congested.toml")),
+    ("slow-server", include_str!("profiles/slow-server.toml")),
+    ("shape-all", include_str!("profiles/shape-all.toml")),
+    ("tspu-2021", include_str!("profiles/tspu-2021.toml")),
+    ("tspu-2021-v2", include_str!("profiles/tspu-2021-v2.toml")),
+    ("tspu-2021-v3", include_str!("profiles/tspu-2021-v3.toml")),
+    ("tspu-2021-128", include_str!("profiles/tspu-2021-128.toml")),
+    ("tspu-2021-150", include_str!("profiles/tspu-2021-150.toml")),
+    ("patchy", include_str!("profiles/patchy.toml")),
+    ("tspu-2022-trickle", include_str!("profiles/tspu-2022-trickle.toml")),
+    ("tspu-sni-rst", include_str!("profiles/tspu-sni-rst.toml")),
+    ("tspu-sni-few-packets", include_str!("profiles/tspu-sni-few-packets.toml")),
+    ("tspu-sni-drop", include_str!("profiles/tspu-sni-drop.toml")),
+    ("tspu-freeze-bytes", include_str!("profiles/tspu-freeze-bytes.toml")),
+    ("tspu-freeze-packets", include_str!("profiles/tspu-freeze-packets.toml")),
+    ("tspu-connection-limit", include_str!("profiles/tspu-connection-limit.toml")),
+    ("tspu-2026", include_str!("profiles/tspu-2026.toml")),
+    ("quic-2022", include_str!("profiles/quic-2022.toml")),
+    ("random-loss", include_str!("profiles/random-loss.toml")),
+    ("turkey-delay", include_str!("profiles/turkey-delay.toml")),
+    ("kazakhstan-handshake", include_str!("profiles/kazakhstan-handshake.toml")),
+    ("youtube-2024", include_str!("profiles/youtube-2024.toml")),
+    ("dns-lie", include_str!("profiles/dns-lie.toml")),
+    ("http-blockpage", include_str!("profiles/http-blockpage.toml")),
+];
 
 /// How deep profiles may build on each other.
 const EXTENDS_MAX: usize = 8;
@@ -172,5 +197,55 @@ fn overlay(under: &mut Table, over: Table) {
                 under.insert(key, value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_profile_is_sound_and_bears_its_name() {
+        for name in names() {
+            let profile = profile(name).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(profile.name, name);
+        }
+    }
+
+    #[test]
+    fn a_profile_survives_being_written() {
+        for name in names() {
+            let profile = profile(name).unwrap();
+            let text = toml::to_string(&profile).unwrap();
+            assert_eq!(toml::from_str::<Profile>(&text).unwrap(), profile, "{text}");
+        }
+    }
+
+    /// Each mistake a newcomer makes, and the one sentence it gets.
+    #[test]
+    fn mistakes_get_one_clear_sentence() {
+        let base = "name = 'x'\nabout = 'x'\ntruth = { verdict = 'normal' }\n";
+        let rule = |effect: &str| format!("{base}[[rule]]\nnames = ['t.co']\n{effect}\n");
+        let cases = [
+            (format!("{base}colour = 'red'"), "line 4: unknown field `colour`"),
+            (rule("effect.polce = {}"), "line 6: unknown variant `polce`"),
+            (rule("effect.police = { rate = 'fast', burst = '16KB' }"), "`fast` is not a rate"),
+            (rule("effect.police = { rate = '1kbit', burst = '100' }"), "rule 1: police.burst is 100B"),
+            (rule("effect.pass = { share = 1.5 }"), "rule 1: pass.share is 1.5; it is a share"),
+            (rule("effect.freeze = {}"), "rule 1: freeze needs after_bytes or after_packets"),
+            (rule("effect.freeze = { after_packets = [9, 3] }"), "write the smaller one first"),
+            (rule("from = '9s'\nuntil = '3s'\neffect.reset = {}"), "`until` is not after `from`"),
+            (rule(""), "missing field `effect`"),
+            (format!("{base}coverage = {{ share = 35.0 }}"), "coverage.share is 35; it is a share"),
+            (format!("{base}line = {{ down = {{ loss = {{ random = 3.0 }} }} }}"), "down.loss.random is 3"),
+            ("name = ".to_owned(), "line 1"),
+        ];
+        for (text, expected) in cases {
+            let source = Source { place: "my.toml".to_owned(), file: None, text };
+            let message = source.profile(0).unwrap_err().to_string();
+            assert!(message.starts_with("my.toml") && message.contains(expected), "{message}");
+            assert!(!message.contains('\n'), "{message}");
+        }
+        assert!(profile("nosuch").unwrap_err().to_string().contains("lab list"));
     }
 }

@@ -64,7 +64,7 @@ impl Applied {
     pub(super) fn new<R: Rng>(rule: usize, now: Duration, effect: &Effect, rng: &mut R) -> Self {
         let mut between = |least: u64, most: u64| rng.random_range(least..=most.max(least));
         let state = match effect {
-            Effect::Police(police) => State::Buckets([Bucket::full(now, police.burst.0); 2]),
+            Effect::Police(police) => State::Buckets([Bucket::full(now, police); 2]),
             Effect::Shape(_) => State::Shapers([Shaper::default(); 2]),
             Effect::Freeze(freeze) => State::Freeze {
                 bytes: freeze.after_bytes.map(|[least, most]| between(least.0, most.0)),
@@ -115,10 +115,10 @@ impl Applied {
                         shared
                             .buckets
                             .entry((self.rule, client, about.direction))
-                            .or_insert_with(|| Bucket::full(about.now, police.burst.0))
+                            .or_insert_with(|| Bucket::full(about.now, police))
                     }
                 };
-                pass_if(bucket.takes(about.now, police.rate, police.burst.0, bytes))
+                pass_if(bucket.takes(about.now, police, bytes))
             }
             (Effect::Shape(shape), State::Shapers(own)) if affects(shape.directions, about.direction) => {
                 let shaper = match sharer(shape.per, about.key) {

@@ -84,6 +84,8 @@ pub(super) struct Flow {
     pub(super) covered: f64,
     /// Nothing is done to it any more, nor read.
     pub(super) freed: bool,
+    /// Nothing is read in it any more.
+    pub(super) unread: bool,
     /// Packets of both directions, this one included.
     pub(super) packets: u64,
     /// Payload bytes by direction, this packet's included.
@@ -100,6 +102,7 @@ impl Flow {
             opened_inside,
             covered,
             freed: false,
+            unread: false,
             packets: 0,
             payload: [0; 2],
             reading: [Reading::First, Reading::First],

@@ -67,6 +67,7 @@ pub(super) fn read<R: Rng>(
     };
     let server_port = packet.ports().map(|(from, to)| if direction == Direction::Up { to } else { from })?;
     if flow.freed
+        || flow.unread
         || !both
         || (inspection.opened_inside_only && !flow.opened_inside)
         || (!inspection.ports.is_empty() && !inspection.ports.contains(&server_port))
@@ -99,8 +100,8 @@ fn read_stream<R: Rng>(
         Reading::First => {
             let give_up = inspection.give_up_payload;
             if !readable(payload, profile) && give_up != 0 && payload.len() >= give_up as usize {
-                // For good, and for the whole flow (G5).
-                flow.freed = true;
+                // For good, and for the whole flow (G5); what was triggered before goes on (G3).
+                flow.unread = true;
                 return None;
             }
             let [least, most] = inspection.packets;

@@ -2,29 +2,40 @@
 
 use std::time::Duration;
 
-use crate::model::profile::Rate;
+use crate::model::profile::{Police, Rate};
 
 /// A token bucket in IP bytes, full at the beginning.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
     tokens: f64,
     filled_at: Duration,
+    /// It was full, and has not run dry since.
+    fresh: bool,
 }
 
 impl Bucket {
     /// A full bucket.
-    pub(super) fn full(now: Duration, burst: u64) -> Self {
-        Self { tokens: burst as f64, filled_at: now }
+    pub(super) fn full(now: Duration, police: &Police) -> Self {
+        Self { tokens: police.burst.0 as f64, filled_at: now, fresh: true }
     }
 
     /// Whether a packet of `bytes` passes; a packet that does not takes nothing (T2).
-    pub(super) fn takes(&mut self, now: Duration, rate: Rate, burst: u64, bytes: usize) -> bool {
+    pub(super) fn takes(&mut self, now: Duration, police: &Police, bytes: usize) -> bool {
+        let burst = police.burst.0 as f64;
+        // During a pause the last filling lies in the future, and nothing is added.
         let elapsed = now.saturating_sub(self.filled_at).as_secs_f64();
-        self.tokens = (self.tokens + elapsed * rate.0).min(burst as f64);
-        self.filled_at = now;
+        self.tokens += elapsed * police.rate.0;
+        self.filled_at = self.filled_at.max(now);
+        if self.tokens >= burst {
+            self.tokens = burst;
+            self.fresh = true;
+        }
         let passes = self.tokens >= bytes as f64;
         if passes {
             self.tokens -= bytes as f64;
+        } else if self.fresh {
+            self.fresh = false;
+            self.filled_at = now + police.pause.0;
         }
         passes
     }

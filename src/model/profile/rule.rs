@@ -118,6 +118,10 @@ pub struct Police {
     pub rate: Rate,
     /// What passes at once: the depth of the bucket, IP bytes.
     pub burst: Size,
+    /// Once a full bucket has run dry it stays dry for this long before it fills again; it is full again only after a
+    /// rest (the authors draw 16 KB in 100 ms, then nothing for the remaining 900 ms, T4).
+    #[serde(default)]
+    pub pause: Span,
     /// Policed directions; each has its own bucket (T3).
     #[serde(default)]
     pub directions: Directions,
