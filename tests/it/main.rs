@@ -1,6 +1,7 @@
 //! One integration binary: one link, shared helpers. Every module runs the built program as a user would.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![allow(clippy::float_cmp, reason = "counts read back from text are exact")]
 #![allow(clippy::disallowed_methods, reason = "real programs are waited for in real time")]
 
 mod analyze;
@@ -8,10 +9,12 @@ mod architecture;
 mod catalog;
 mod config;
 mod daemon;
+mod dashboards;
 mod health;
 mod lab;
 mod measure;
 mod metrics;
+mod prometheus;
 mod series;
 mod serve;
 mod support;

@@ -86,7 +86,7 @@ pub(crate) fn measured(subject: &str, exchange: Exchange) -> Event {
     }))
 }
 
-fn judged(comparison: Comparison, verdict: Verdict, evidence: Evidence) -> Event {
+pub(crate) fn judged(comparison: Comparison, verdict: Verdict, evidence: Evidence) -> Event {
     Event::Judged {
         target: TargetId::new("shop/images"),
         comparison,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use reqwest::{Client, StatusCode};
 use throttlescope::{
     metrics::{HistogramMode, Metrics},
-    model::{BudgetStatus, Command, Event, ProbeRefusal, Role, Snapshot, TargetId, Vantage},
+    model::{BudgetStatus, Command, ProbeRefusal, Role, Snapshot, Vantage},
     web::{WebSettings, serve},
 };
 use tokio::{
@@ -18,14 +18,15 @@ use tokio::{
 
 use super::{
     metrics::{exchange, measured, target},
+    prometheus::Prometheus,
     support::program,
 };
 
 /// A running web room.
-struct Web {
-    address: SocketAddr,
+pub(crate) struct Web {
+    pub(crate) address: SocketAddr,
     snapshots: Option<watch::Sender<Arc<Snapshot>>>,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -57,7 +58,7 @@ fn answer(command: Command) {
     }
 }
 
-async fn start(config_file: Option<&Path>) -> Web {
+pub(crate) async fn start(config_file: Option<&Path>) -> Web {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (snapshots, receiver) = watch::channel(Arc::new(snapshot()));
@@ -366,95 +367,22 @@ async fn endless_headers_are_cut_off() {
 
 #[tokio::test]
 async fn a_real_prometheus_reads_text_and_native_histograms() {
-    let Some(prometheus) = program("prometheus") else { return };
     let web = start(None).await;
     for _ in 0..5 {
         web.metrics.observe(&measured("shop/images", exchange(131_072)));
     }
-    let version = Process::new(&prometheus).arg("--version").output().unwrap();
-    let version = String::from_utf8_lossy(&[version.stdout, version.stderr].concat()).into_owned();
-    // `scrape_native_histograms` came with 3.8; before, a feature flag turns them on.
-    let numbers: Vec<u32> = version
-        .split_once("version ")
-        .map(|(_, rest)| rest.split(['.', '+', ' ']).map_while(|part| part.parse().ok()).collect())
-        .unwrap_or_default();
-    let old = numbers.as_slice() < [3, 8].as_slice();
+    let name = "throttlescope_goodput_bytes_per_second";
     for native in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let more = if native && !old {
-            "scrape_native_histograms: true\n    always_scrape_classic_histograms: true"
-        } else {
-            "honor_labels: false"
-        };
-        let config = format!(
-            "scrape_configs:\n  - job_name: throttlescope\n    scrape_interval: 1s\n    {more}\n    \
-             static_configs: [{{targets: [\"{}\"]}}]\n",
-            web.address
-        );
-        std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut process = Process::new(&prometheus);
-        process
-            .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .stderr(log);
-        if native && old {
-            process.arg("--enable-feature=native-histograms");
-        }
-        let child = Child(process.spawn().unwrap());
-        let ask = async |query: &str| {
-            let base = format!("http://127.0.0.1:{port}/api/v1/query");
-            let url = url::Url::parse_with_params(&base, [("query", query)]).unwrap();
-            let answer = client().get(url).send().await.ok()?;
-            let answer: serde_json::Value = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
-            let first = answer["data"]["result"].get(0)?.clone();
-            Some(first)
-        };
-        let name = "throttlescope_goodput_bytes_per_second";
-        let query = if native { format!("histogram_count({name})") } else { format!("{name}_count") };
-        let found = wait_for(async || ask(&query).await).await;
-        assert_eq!(found["value"][1], "5", "{version}");
+        let Some(prometheus) = Prometheus::start(web.address, native, &[]) else { return };
         if native {
-            let median = ask(&format!("histogram_quantile(0.5, {name})")).await.unwrap();
-            let median: f64 = median["value"][1].as_str().unwrap().parse().unwrap();
+            assert_eq!(prometheus.value(&format!("histogram_count({name})")).await, 5.0);
+            let median = prometheus.value(&format!("histogram_quantile(0.5, {name})")).await;
             assert!((median / 131_072.0 - 1.0).abs() < 0.09, "{median}");
         } else {
-            assert_eq!(ask(&format!("sum({name}_bucket{{le=\"+Inf\"}})")).await.unwrap()["value"][1], "5");
+            assert_eq!(prometheus.value(&format!("{name}_count")).await, 5.0);
+            assert_eq!(prometheus.value(&format!("sum({name}_bucket{{le=\"+Inf\"}})")).await, 5.0);
         }
-        assert_eq!(ask("up").await.unwrap()["value"][1], "1");
-        drop(child);
-        let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-        let complaints: Vec<&str> = log
-            .lines()
-            .filter(|line| {
-                line.contains("scrape") && (line.contains("level=warn") || line.contains("level=error"))
-            })
-            .collect();
-        assert!(complaints.is_empty(), "{complaints:?}");
+        assert_eq!(prometheus.value("up").await, 1.0);
+        assert!(prometheus.complaints().is_empty(), "{:?}", prometheus.complaints());
     }
-    assert!(web.metrics.phase_quantiles(&TargetId::new("shop/images")).len() == 5);
-    web.metrics.observe(&Event::Lagged(Duration::ZERO));
-}
-
-/// A program that ends with the test.
-struct Child(std::process::Child);
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// Asks until there is an answer; a minute is long for anything on this machine.
-async fn wait_for<T>(ask: impl AsyncFn() -> Option<T>) -> T {
-    for _ in 0..600 {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("no answer within a minute");
 }
