@@ -25,6 +25,10 @@ pub enum CurveMechanism {
 }
 
 impl CurveMechanism {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Policing, Self::Shaping, Self::Loss, Self::Freeze, Self::None, Self::Unknown];
+
     /// The name used in JSON and documents.
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,6 +39,12 @@ impl CurveMechanism {
             Self::None => "none",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+impl std::fmt::Display for CurveMechanism {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
     }
 }
 

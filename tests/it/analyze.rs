@@ -1,1 +1,210 @@
-//! Tests of this area.
+//! `analyze` as a user runs it: formats by content, ids, exit status, malformed input.
+
+use std::{
+    collections::HashMap,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use flate2::{Compression, write::GzEncoder};
+use serde_json::Value;
+
+fn analyze(arguments: &[&str], files: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_throttlescope"))
+        .arg("analyze")
+        .args(arguments)
+        .args(files)
+        .output()
+        .unwrap()
+}
+
+fn document(files: &[&Path]) -> Value {
+    let output = analyze(&["--json"], files);
+    assert!(
+        output.status.code().is_some_and(|code| code != 2),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../../docs/schema/analysis-1.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    document
+}
+
+/// The policing data, or `None` (said on stderr) where it is absent.
+fn policing_data() -> Option<PathBuf> {
+    let root = std::env::var_os("THROTTLESCOPE_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let found = root.join("policing");
+    if found.join("labels.csv").is_file() {
+        return Some(found);
+    }
+    eprintln!("skipped: no policing data in {} (set THROTTLESCOPE_DATA)", root.display());
+    None
+}
+
+#[test]
+fn curves_in_gzip_are_judged_and_never_accuse() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("curves");
+    let mut file = GzEncoder::new(std::fs::File::create(&path).unwrap(), Compression::fast());
+    writeln!(file, "trace_id,t_ms,bytes").unwrap();
+    for n in 0..200 {
+        writeln!(file, "smooth,{},{}", 100 + 10 * n, 1_448 * (n + 1)).unwrap();
+    }
+    writeln!(file, "smooth,soon,1448").unwrap();
+    file.finish().unwrap();
+    let output = analyze(&["--json"], &[&path]);
+    assert_eq!(output.status.code(), Some(0));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("line 202: `soon` is not a time in milliseconds"), "{stderr}");
+    let document = document(&[&path]);
+    assert_eq!(document["malformed_rows"], 1);
+    assert_eq!(document["curves"][0]["id"], "smooth");
+    assert_ne!(document["curves"][0]["mechanism"], "policing");
+}
+
+#[test]
+fn what_cannot_be_read_is_one_clear_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&str, &[u8], &str); 4] = [
+        ("text", b"hello\n", "is no recording we know"),
+        ("empty", b"", "is empty"),
+        ("capture", &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0], "is not a pcap or pcapng capture"),
+        ("bluetooth", &pcap_header(187), "has link type 187"),
+    ];
+    for (name, content, sentence) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let output = analyze(&[], &[&path]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {stderr}");
+        assert!(stderr.contains(sentence), "{name}: {stderr}");
+    }
+    let output = analyze(&[], &[&folder.path().join("absent")]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+fn pcap_header(link_type: u32) -> Vec<u8> {
+    let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
+    file.extend(link_type.to_le_bytes());
+    file
+}
+
+/// One frame of a raw IP capture from (`true`) or to the client.
+fn frame(
+    milliseconds: u32,
+    from_client: bool,
+    sequence: u32,
+    acknowledged: u32,
+    flags: u8,
+    length: u16,
+) -> Vec<u8> {
+    let (client, server) = ([10, 0, 0, 1, 0x9c, 0x40], [10, 0, 0, 2, 0x01, 0xbb]);
+    let (source, destination) = if from_client { (client, server) } else { (server, client) };
+    let total = 40 + length;
+    let mut ip = vec![0x45, 0];
+    ip.extend(total.to_be_bytes());
+    ip.extend([0, 0, 0, 0, 64, 6, 0, 0]);
+    ip.extend(&source[..4]);
+    ip.extend(&destination[..4]);
+    ip.extend(&source[4..]);
+    ip.extend(&destination[4..]);
+    ip.extend(sequence.to_be_bytes());
+    ip.extend(acknowledged.to_be_bytes());
+    ip.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    // Captured without the payload, as with `tcpdump -s 40`.
+    let mut frame = Vec::new();
+    frame.extend((1_600_000_000 + milliseconds / 1_000).to_le_bytes());
+    frame.extend((milliseconds % 1_000 * 1_000).to_le_bytes());
+    frame.extend(40_u32.to_le_bytes());
+    frame.extend(u32::from(total).to_le_bytes());
+    frame.extend(ip);
+    frame
+}
+
+/// Sequence numbers wrap, a segment is lost and sent again; two requests. The capture is the client's own.
+#[test]
+fn a_client_side_capture_gives_one_curve_for_each_request() {
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+    let base = u32::MAX - 1_000;
+    let mut file = pcap_header(101);
+    let mut put = |frame: Vec<u8>| file.extend(frame);
+    put(frame(0, true, 99, 0, SYN, 0));
+    put(frame(50, false, base.wrapping_sub(1), 100, SYN | ACK, 0));
+    put(frame(51, true, 100, base, ACK, 0));
+    put(frame(60, true, 100, base, ACK, 20));
+    put(frame(110, false, base, 120, ACK, 1_000));
+    put(frame(111, false, base.wrapping_add(2_000), 120, ACK, 1_000));
+    put(frame(112, true, 120, base.wrapping_add(1_000), ACK, 0));
+    put(frame(170, false, base.wrapping_add(1_000), 120, ACK, 1_000));
+    put(frame(171, true, 120, base.wrapping_add(3_000), ACK, 0));
+    put(frame(200, true, 120, base.wrapping_add(3_000), ACK, 20));
+    put(frame(250, false, base.wrapping_add(3_000), 140, ACK, 500));
+    put(frame(251, true, 140, base.wrapping_add(3_500), ACK, 0));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.pcap");
+    std::fs::write(&path, file).unwrap();
+    let document = document(&[&path]);
+    let curves = document["curves"].as_array().unwrap();
+    let seen: Vec<(&str, u64, f64, u64)> = curves
+        .iter()
+        .map(|curve| {
+            let number = |key: &str| curve[key].as_u64().unwrap();
+            (
+                curve["id"].as_str().unwrap(),
+                number("bytes"),
+                curve["duration_s"].as_f64().unwrap(),
+                number("losses"),
+            )
+        })
+        .collect();
+    let expected = [
+        ("10.0.0.1:40000-10.0.0.2:443#0", 3_000, 0.110, 1),
+        ("10.0.0.1:40000-10.0.0.2:443#1", 500, 0.050, 0),
+    ];
+    assert_eq!(seen, expected);
+    assert!((curves[0]["rtt_s"].as_f64().unwrap() - 0.051).abs() < 1e-9);
+}
+
+/// The curves we read from the original captures are those that were derived from them independently.
+#[test]
+fn original_captures_give_the_published_curves() {
+    let Some(data) = policing_data() else { return };
+    let Some(_) = super::support::program("xz") else { return };
+    let labels = labels(&data);
+    let folder = tempfile::tempdir().unwrap();
+    let mut compared = 0;
+    for capture in std::fs::read_dir(data.join("pcap")).unwrap() {
+        let capture = capture.unwrap().path();
+        let name = capture.file_name().unwrap().to_str().unwrap();
+        let path = folder.path().join("capture.pcap");
+        let unpacked = Command::new("xz").arg("-dc").arg(&capture).output().unwrap();
+        std::fs::write(&path, unpacked.stdout).unwrap();
+        let document = document(&[&path]);
+        for curve in document["curves"].as_array().unwrap() {
+            let (ends, number) = curve["id"].as_str().unwrap().rsplit_once('#').unwrap();
+            let flow = if ends.ends_with(":5001") { "iperf" } else { "cp1" };
+            let label = labels
+                .values()
+                .find(|label| label["file"] == name && label["flow"] == flow && label["chunk"] == number)
+                .unwrap_or_else(|| panic!("{name} {ends}#{number} is no known curve"));
+            assert_eq!(curve["bytes"].to_string(), label["bytes"], "{name} {ends}#{number}");
+            let duration: f64 = label["duration_s"].parse().unwrap();
+            let ours = curve["duration_s"].as_f64().unwrap();
+            assert!((ours - duration).abs() < 0.005, "{name} {ends}#{number}: {ours} s, not {duration} s");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 31);
+}
+
+fn labels(data: &Path) -> HashMap<String, HashMap<String, String>> {
+    let mut reader = csv::Reader::from_path(data.join("labels.csv")).unwrap();
+    let rows = reader.deserialize::<HashMap<String, String>>().map(Result::unwrap);
+    rows.map(|row| (row["trace_id"].clone(), row)).collect()
+}
