@@ -145,6 +145,8 @@ pub struct OpenIncident {
     pub tests: u64,
     /// Sum of the affected shares of those.
     pub affected: f64,
+    /// The share of its last tests when nothing spoke for an end; `None` before that was so.
+    pub steady_share: Option<f64>,
     /// Log evidence that it is over, without the block that is still open.
     pub end_evidence: f64,
     /// The block of tests that may depend on each other: its number since 1970, its sum of e-values, their count.

@@ -23,6 +23,10 @@ const BACKGROUND: f64 = 0.03;
 /// throttled networks one visitor behind a tunnel tests several times in a row.
 const END_SHARE: [f64; 2] = [0.15, 0.7];
 
+/// A patchy share drifts with who tests when; the end is held against the smaller of that of the whole incident and that
+/// of so many last tests.
+const STEADY_TESTS: usize = 128;
+
 /// The onset is estimated anew with every test until the incident has so many.
 const SETTLED_TESTS: u64 = 128;
 
@@ -81,6 +85,7 @@ pub(super) fn look_for_onset(
         resumed: false,
         tests: 0,
         affected: 0.0,
+        steady_share: None,
         end_evidence: 0.0,
         end_block: None,
         evidence: highest,
@@ -119,6 +124,12 @@ pub(super) fn go_on(
         count_all(&mut lasting);
     }
     let evidence = add_end_evidence(&mut lasting, test, settings.end_block);
+    if evidence <= 0.0 {
+        let last = state.recent.iter().rev().take(STEADY_TESTS);
+        let (count, affected) =
+            last.fold((0_u32, 0.0), |(count, sum), test| (count + 1, sum + test.affected));
+        lasting.steady_share = (count > 0).then(|| affected / f64::from(count));
+    }
     if evidence < END_WITHDRAWN.ln() {
         (lasting.incident.end, lasting.incident.end_interval) = (None, None);
     } else if evidence >= END_LIKELY.ln() || lasting.incident.end.is_some() {
@@ -136,7 +147,9 @@ pub(super) fn go_on(
 /// Adds a test to the evidence for an end and gives all of it. Tests of one block are averaged, as samples of one window
 /// are: within an hour they may be one visitor.
 fn add_end_evidence(lasting: &mut OpenIncident, test: &CountedTest, length: Duration) -> f64 {
-    let share = (lasting.affected / lasting.tests.max(1) as f64).clamp(END_SHARE[0], END_SHARE[1]);
+    let share = lasting.affected / lasting.tests.max(1) as f64;
+    let share =
+        lasting.steady_share.map_or(share, |steady| steady.min(share)).clamp(END_SHARE[0], END_SHARE[1]);
     let value =
         test.affected * (BACKGROUND / share) + (1.0 - test.affected) * (1.0 - BACKGROUND) / (1.0 - share);
     let mean = |sum: f64, count: u32| (sum / f64::from(count)).ln();
