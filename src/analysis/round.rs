@@ -18,7 +18,7 @@ mod verdict;
 
 use std::time::Duration;
 
-use crate::model::{Comparison, Exchange, Finding, Role, TransferCurve, Verdict};
+use crate::model::{Caveat, Comparison, Exchange, Finding, Role, TransferCurve, Verdict};
 
 use compare::Sorted;
 
@@ -125,9 +125,7 @@ impl RoundJudge {
     /// where it has an address of the same kind that was never shown the name, with pairs of two control exchanges, one
     /// at each of the two addresses, in an order drawn by a fair coin.
     pub fn suspects_address(&self) -> bool {
-        let exchanges = self.in_order();
-        self.settings.comparison == Comparison::Sni
-            && sticky::is_suspected(&exchanges, &Sorted::of(&exchanges))
+        self.finding().caveats.contains(&Caveat::StickyAddress)
     }
 
     /// Whether to go on; ask after every pair.

@@ -105,7 +105,14 @@ fn failing(case: &Case<'_>) -> Option<Decision> {
     if enough && has_contrast(case, phase) {
         return Some(blocked(place(phase), patchy(alike, subjects.len())));
     }
-    let caveats = if working == 0 && !controls.is_empty() { vec![] } else { vec![Caveat::NoContrast(kind)] };
+    let caveats = if !has_contrast(case, phase) {
+        vec![Caveat::NoContrast(kind)]
+    } else if working == 0 {
+        // `ControlFailed` says so.
+        vec![]
+    } else {
+        vec![Caveat::MorePairsNeeded(FAILURES_MIN.saturating_sub(alike).max(1) as u32)]
+    };
     Some(Decision::plain(Verdict::Inconclusive, caveats))
 }
 

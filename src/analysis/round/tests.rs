@@ -8,9 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{
-    BlockedAt, Caveat, Failure, FailureKind, Hello, Phase, Request, TcpInfo, TcpStats, Timeline,
-};
+use crate::model::{BlockedAt, Failure, FailureKind, Hello, Phase, Request, TcpInfo, TcpStats, Timeline};
 
 /// How an exchange shall look.
 #[derive(Clone, Copy)]
@@ -375,4 +373,54 @@ fn some_slow_transfers_are_called_patchy() {
         _ => None,
     });
     assert!(share.is_some_and(|share| (0.2..0.5).contains(&share)), "{:?}", finding.caveats);
+}
+
+#[test]
+fn a_slower_host_without_plateau_soon_ends_without_blame() {
+    let settings = RoundSettings { comparison: Comparison::Control, ..RoundSettings::default() };
+    let slower = Look { bytes_per_second: 200_000.0, ..FAST };
+    let judge = take(settings, uneven(slower), uneven(FAST));
+    let finding = judge.finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "{finding:?}");
+    assert!(finding.evidence.pairs <= 5, "{} pairs", finding.evidence.pairs);
+    assert!(!finding.caveats.iter().any(|caveat| matches!(caveat, Caveat::MorePairsNeeded(_))));
+}
+
+#[test]
+fn what_is_slow_is_named_before_anyone_is_blamed() {
+    let known = Known { control_goodput: Some(8e6), ..Known::default() };
+    let finding = take(RoundSettings { known, ..sni() }, uneven(FAST), uneven(FAST)).finding();
+    assert_eq!((finding.verdict, &finding.caveats[..]), (Verdict::Degraded, &[Caveat::ControlSlow][..]));
+    let known = Known { line_goodput: Some(8e6), ..Known::default() };
+    let finding = take(RoundSettings { known, ..sni() }, uneven(FAST), uneven(FAST)).finding();
+    assert_eq!((finding.verdict, &finding.caveats[..]), (Verdict::Degraded, &[Caveat::ServerSlow][..]));
+}
+
+#[test]
+fn a_host_reached_within_the_week_is_blocked_after_ten_minutes() {
+    let reset = Look { end: End::Failed(Phase::Tls, FailureKind::Reset), ..FAST };
+    let known = Known { reached_within_week: true, ..Known::default() };
+    let settings = RoundSettings { comparison: Comparison::Control, known, ..RoundSettings::default() };
+    let mut judge = take(settings, uneven(reset), uneven(FAST));
+    assert_eq!(judge.finding().verdict, Verdict::Inconclusive, "three tries within seconds are one outage");
+    for exchange in &mut judge.exchanges {
+        exchange.started_at += Duration::from_secs(u64::from(exchange.pair) * 300);
+    }
+    let finding = judge.finding();
+    assert_eq!(
+        (finding.verdict, finding.blocked_at),
+        (Verdict::Blocked, Some(BlockedAt::Tls)),
+        "{finding:?}"
+    );
+}
+
+/// A line that slows at the very moment the subject's name is first shown must not hide that the names differ.
+#[test]
+fn a_slow_name_is_found_on_a_line_that_slowed_as_well() {
+    let slow_line = Look { bytes_per_second: 200_000.0, ..FAST };
+    let finding = take(sni(), uneven(Look { end: End::Stopped(30.0), ..SLOW }), |pair| {
+        if pair < 2 { FAST } else { uneven(slow_line)(pair) }
+    })
+    .finding();
+    assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");
 }

@@ -107,11 +107,14 @@ pub(super) fn is_hopeless(
     if tried < PAIRS_MIN {
         return false;
     }
-    let sticky = settings.comparison == Comparison::Sni
+    let slow = above(sorted.interval(Measure::Pace, settings.confidence), SLOWDOWN_ACCUSES);
+    let slow_handshake = above(sorted.interval(Measure::Handshake, settings.confidence), HANDSHAKE_ACCUSES);
+    let sticky = !slow
+        && !slow_handshake
+        && settings.comparison == Comparison::Sni
         && sorted.address_pairs.is_empty()
         && sorted.units.len() > PAIRS_MIN
         && sticky::is_suspected(exchanges, sorted);
-    let slow_handshake = above(sorted.interval(Measure::Handshake, settings.confidence), HANDSHAKE_ACCUSES);
     let no_pace = settings.bulk && (!sorted.sizes_match() || sorted.logs(Measure::Pace).is_empty());
     let one_host = settings.comparison < Comparison::Control;
     let final_caveat = finding.caveats.iter().any(|caveat| match caveat {
@@ -119,7 +122,9 @@ pub(super) fn is_hopeless(
         Caveat::NoContrast(_) | Caveat::DistanceExplains { .. } => settings.comparison != Comparison::Sni,
         _ => false,
     });
-    one_host
+    let slower_host = slow && settings.comparison == Comparison::Control && tried > PAIRS_MIN;
+    slower_host
+        || one_host
         || sticky
         || (no_pace && !slow_handshake)
         || final_caveat
@@ -186,14 +191,16 @@ fn by_speed(case: &mut Case<'_>) -> Decision {
 
 /// The same server under two names.
 fn by_name(case: &mut Case<'_>) -> Decision {
+    let slow = above(case.pace, SLOWDOWN_ACCUSES);
+    if slow || above(case.handshake, HANDSHAKE_ACCUSES) {
+        let mechanism = mechanism::describe(case, slow);
+        if case.is_proven() {
+            return Decision { mechanism: Some(mechanism), ..Decision::plain(Verdict::Throttled, vec![]) };
+        }
+        return undecided(case);
+    }
     if let Some(decision) = sticky::decide(case) {
         return decision;
-    }
-    let slow = above(case.pace, SLOWDOWN_ACCUSES);
-    let slow_handshake = above(case.handshake, HANDSHAKE_ACCUSES);
-    let mechanism = (slow || slow_handshake).then(|| mechanism::describe(case, slow));
-    if mechanism.is_some() && case.is_proven() {
-        return Decision { mechanism, ..Decision::plain(Verdict::Throttled, vec![]) };
     }
     if is_fast(case) { like_its_control(case) } else { undecided(case) }
 }
