@@ -163,7 +163,10 @@ impl Config {
     /// the catalogue take turns with bulk rounds; what a person configured is measured in full every time.
     pub fn scheduled(&self) -> Vec<ScheduledTarget> {
         let group = |configured: &ConfiguredTarget| {
-            let platform = configured.target.id.platform().filter(|_| configured.built_in)?;
+            let id = &configured.target.id;
+            let canary = self.catalog.canaries.iter().find(|canary| canary.target.id == *id);
+            let platform = canary.map(|canary| canary.of.as_str()).or(id.platform());
+            let platform = platform.filter(|_| configured.built_in)?;
             self.catalog.platforms.iter().position(|other| other.id == platform)
         };
         let own = self.targets.iter().filter_map(|configured| {

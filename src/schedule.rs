@@ -6,6 +6,7 @@
 
 mod ledger;
 mod pace;
+mod state;
 
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use rand::{SeedableRng as _, rngs::ChaCha8Rng};
 
 use crate::model::SkipReason;
 use ledger::Ledger;
+use state::State;
 
-pub use pace::RoundCost;
+pub use pace::{HANDSHAKE_BYTES, RoundCost};
 
 /// The part of each budget that is kept for closer looks.
 pub const CONFIRM_SHARE: f64 = 0.2;
@@ -22,19 +24,8 @@ pub const CONFIRM_SHARE: f64 = 0.2;
 /// The part of the routine budget that is planned for; the rest takes up the jitter of the gaps.
 const PLANNED_SHARE: f64 = 0.95;
 
-/// A closer look waits this long at most for its turn: soon, but with the spacing that boxes with a memory for addresses
-/// need after a positive (papers, section 6, rule 7: 60 to 120 s). A shorter effective interval shortens it.
-const CONFIRM_SPACING: Duration = Duration::from_secs(90);
-
-/// Closer looks without an end to the suspicion are spaced four times further each time, up to this: what stands for
-/// months need not be proved twice an hour.
-const CONFIRM_SPACING_MAX: Duration = Duration::from_hours(6);
-
 /// How often the effective intervals are worked out anew from what rounds really cost.
 const REPLAN: Duration = Duration::from_mins(10);
-
-/// The weight of the newest round in the mean cost.
-const COST_WEIGHT: f64 = 0.125;
 
 /// A round this far behind its time, and three of its intervals, was slept through by our machine.
 const SLEPT: Duration = Duration::from_mins(1);
@@ -45,7 +36,7 @@ const BACKOFF_MAX: Duration = Duration::from_hours(24);
 
 /// The part of the routine capacity that the first look at everything may take, when it is to come sooner than the
 /// effective intervals.
-const FIRST_LOOK_SHARE: f64 = 0.5;
+const FIRST_LOOK_SHARE: f64 = 0.75;
 
 /// One target, as far as the schedule is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -118,54 +109,6 @@ pub enum Outcome {
     Backoff(Duration),
 }
 
-/// What is kept of one target.
-#[derive(Debug, Clone)]
-struct State {
-    target: ScheduledTarget,
-    cost: RoundCost,
-    /// Its place among the bulk members of its group, and how many there are.
-    turn: (u64, u64),
-    /// Routine rounds taken so far.
-    rounds: u64,
-    effective: Duration,
-    routine_due: Duration,
-    confirm_due: Option<Duration>,
-    /// Closer looks since the suspicion began.
-    confirms: u32,
-    backoff_until: Duration,
-    running: bool,
-    /// Routine rounds skipped in a row for want of budget.
-    waiting: u32,
-    /// Mean cost so far of a bulk and of a cheap round.
-    mean_bulk: f64,
-    mean_cheap: f64,
-}
-
-impl State {
-    fn due(&self) -> Duration {
-        self.confirm_due.map_or(self.routine_due, |confirm| confirm.min(self.routine_due))
-    }
-
-    fn is_bulk_turn(&self) -> bool {
-        pace::is_bulk(self.target.bytes) && (self.rounds + self.turn.0).is_multiple_of(self.turn.1)
-    }
-
-    /// Mean bytes of a routine round, over the turns.
-    fn mean_cost(&self) -> f64 {
-        if pace::is_bulk(self.target.bytes) {
-            let share = 1.0 / self.turn.1 as f64;
-            share * self.mean_bulk + (1.0 - share) * self.mean_cheap
-        } else {
-            self.mean_cheap
-        }
-    }
-
-    fn confirm_spacing(&self) -> Duration {
-        let first = CONFIRM_SPACING.min(self.effective);
-        first.saturating_mul(4_u32.saturating_pow(self.confirms)).min(CONFIRM_SPACING_MAX.max(first))
-    }
-}
-
 /// The schedule of all targets.
 #[derive(Debug)]
 pub struct Schedule {
@@ -181,23 +124,8 @@ impl Schedule {
     pub fn new(targets: &[ScheduledTarget], settings: ScheduleSettings, seed: u64) -> Self {
         let kept = |budget: u64| (budget as f64 * CONFIRM_SHARE) as u64;
         let (hour, day) = (settings.bytes_per_hour, settings.bytes_per_day);
-        let states = targets.iter().enumerate().map(|(index, target)| State {
-            target: *target,
-            cost: RoundCost::of(target.bytes, target.compared),
-            turn: turn(targets, index),
-            rounds: 0,
-            effective: target.interval,
-            routine_due: Duration::ZERO,
-            confirm_due: None,
-            confirms: 0,
-            backoff_until: Duration::ZERO,
-            running: false,
-            waiting: 0,
-            mean_bulk: RoundCost::of(target.bytes, target.compared).bulk as f64,
-            mean_cheap: RoundCost::of(target.bytes, target.compared).cheap as f64,
-        });
         let mut schedule = Self {
-            states: states.collect(),
+            states: (0..targets.len()).map(|index| State::new(targets, index)).collect(),
             routine: Ledger::new(hour - kept(hour), day - kept(day)),
             confirm: Ledger::new(kept(hour), kept(day)),
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -226,11 +154,12 @@ impl Schedule {
 
     /// Takes the next round that is due at `now`; `None` when none is. Call it until it is.
     pub fn take(&mut self, now: Duration) -> Option<Taken> {
-        let (due, target) = self.next().filter(|(due, _)| *due <= now)?;
         if now >= self.replan_at {
             self.replan_at = now + REPLAN;
             self.plan();
+            self.pull_in(now);
         }
+        let (due, target) = self.next().filter(|(due, _)| *due <= now)?;
         let state = &self.states[target];
         let closer = state.confirm_due == Some(due);
         let taken =
@@ -250,8 +179,8 @@ impl Schedule {
         let Some(state) = self.states.get_mut(due.target) else { return };
         state.running = false;
         match due.kind {
-            RoundKind::Bulk => state.mean_bulk += COST_WEIGHT * (used as f64 - state.mean_bulk),
-            RoundKind::Cheap => state.mean_cheap += COST_WEIGHT * (used as f64 - state.mean_cheap),
+            RoundKind::Bulk => state.bulk_cost.learn(used),
+            RoundKind::Cheap => state.cheap_cost.learn(used),
             RoundKind::Confirm => {}
         }
         match outcome {
@@ -387,6 +316,15 @@ impl Schedule {
         }
     }
 
+    /// Draws anew what was put off by longer intervals than the present ones.
+    fn pull_in(&mut self, now: Duration) {
+        for state in &mut self.states {
+            if state.routine_due > now + pace::longest_gap(state.effective) {
+                state.routine_due = now + pace::gap(state.effective, &mut self.rng);
+            }
+        }
+    }
+
     /// Draws the first due times: over the wished interval where a first look at everything is a small part of the budget,
     /// else over the effective one.
     fn spread_out(&mut self) {
@@ -408,17 +346,6 @@ const DAY_SECONDS: f64 = 86_400.0;
 /// No effective interval is longer than this: a budget that does not sustain even one round a week is as good as none,
 /// and its rounds are skipped for want of it, visibly.
 const INTERVAL_MAX: Duration = Duration::from_hours(7 * 24);
-
-/// A target's place among the bulk members of its group, and how many there are.
-fn turn(targets: &[ScheduledTarget], index: usize) -> (u64, u64) {
-    let target = &targets[index];
-    let is_member = |other: &&ScheduledTarget| other.group == target.group && pace::is_bulk(other.bytes);
-    if target.group.is_none() || !pace::is_bulk(target.bytes) {
-        return (0, 1);
-    }
-    let place = targets[..index].iter().filter(is_member).count();
-    (place as u64, targets.iter().filter(is_member).count() as u64)
-}
 
 #[cfg(test)]
 mod tests;

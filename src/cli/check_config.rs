@@ -177,8 +177,17 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
+/// In the largest unit that says it exactly.
 fn duration(duration: Duration) -> String {
-    quoted(&humantime::format_duration(duration).to_string().replace(' ', ""))
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let milliseconds = duration.as_millis();
+    let exact = units.iter().find(|(size, _)| milliseconds.is_multiple_of(*size));
+    quoted(
+        &exact.map_or_else(
+            || format!("{milliseconds}ms"),
+            |(size, unit)| format!("{}{unit}", milliseconds / size),
+        ),
+    )
 }
 
 /// To the minute or second: more digits would pretend.

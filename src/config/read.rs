@@ -56,12 +56,14 @@ impl Sections {
     /// Takes a file apart and lays `overrides` over it.
     pub(super) fn read(text: &str, overrides: &Overrides, problems: &mut Vec<Problem>) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
+        let readable = errors.is_empty();
         for error in errors {
             let line = error.span().map(|span| line_of(text, span.start));
             problems.push(Problem::syntax(line, error.message()));
         }
         let mut sections = Self::default();
-        for (key, value) in table.get_ref() {
+        // What can be recovered of a file that is not TOML would only be misread.
+        for (key, value) in table.get_ref().iter().filter(|_| readable) {
             let line = line_of(text, key.span().start);
             sections.add(text, key.get_ref(), line, value, problems);
         }

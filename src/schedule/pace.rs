@@ -7,8 +7,12 @@ use rand::{RngExt as _, rngs::ChaCha8Rng};
 /// Body bytes up to which an exchange is cheap: handshakes and one small object (design: 16 KiB).
 const CHEAP_BYTES_MAX: u64 = 16 * 1024;
 
-/// What an exchange costs besides its body: certificates of 3 to 6 KB, headers, TLS records, all rounded up.
-const OVERHEAD_BYTES: u64 = 10 * 1024;
+/// What a TLS handshake receives: certificates of 3 to 6 KB and little else. Curves begin at the request, so whoever settles
+/// a round adds this for every exchange that got as far.
+pub const HANDSHAKE_BYTES: u64 = 6 * 1024;
+
+/// What an exchange costs besides its body: the handshake, headers, a last segment on its way when it ends.
+const OVERHEAD_BYTES: u64 = HANDSHAKE_BYTES + 4 * 1024;
 
 /// Cheap exchanges that open a compared round: two of the control, one of the subject.
 const OPENINGS: u64 = 3;
@@ -96,16 +100,24 @@ const BISECTIONS: u32 = 40;
 const GAP_MIN: f64 = 0.1;
 const GAP_MAX: f64 = 2.5;
 
+/// The longest gap of a mean.
+pub(super) fn longest_gap(mean: Duration) -> Duration {
+    mean.mul_f64(GAP_MAX / unscaled_mean())
+}
+
+/// The mean of the truncated distribution before scaling: a + 1 - w e^-w / (1 - e^-w), with w the width of the bounds.
+fn unscaled_mean() -> f64 {
+    let width = GAP_MAX - GAP_MIN;
+    GAP_MIN + 1.0 - width * (-width).exp() / (1.0 - (-width).exp())
+}
+
 /// A gap from the exponential distribution truncated to the bounds, scaled so that its mean is `mean`. It lies between
 /// 0.11 and 2.91 times `mean`.
 pub(super) fn gap(mean: Duration, rng: &mut ChaCha8Rng) -> Duration {
     // Inverse of the distribution function of an exponential between the bounds.
     let (upper, lower) = ((-GAP_MIN).exp(), (-GAP_MAX).exp());
     let draw = -(upper - rng.random::<f64>() * (upper - lower)).ln();
-    // Its mean: a + 1 - w e^-w / (1 - e^-w), with w the width of the bounds.
-    let width = GAP_MAX - GAP_MIN;
-    let unscaled = GAP_MIN + 1.0 - width * (-width).exp() / (1.0 - (-width).exp());
-    mean.mul_f64(draw / unscaled)
+    mean.mul_f64(draw / unscaled_mean())
 }
 
 /// A time drawn evenly from zero to `span`.

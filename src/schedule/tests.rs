@@ -148,6 +148,22 @@ fn small_budgets_are_spread_over_the_whole_day() {
 }
 
 #[test]
+fn intervals_shorten_when_rounds_cost_less_than_feared() {
+    let targets: Vec<_> = (0..40).map(|_| target(300, 131_072)).collect();
+    let mut schedule = Schedule::new(&targets, settings(20_000_000, 200_000_000), 6);
+    let feared = schedule.effective_interval(0);
+    let mut now = Duration::ZERO;
+    while let Some((due, _)) = schedule.next().filter(|(due, _)| *due < HOUR * 6) {
+        now = now.max(due);
+        if let Some(Taken::Run(due)) = schedule.take(now) {
+            schedule.settle(&due, due.reserve_bytes / 20, now, Outcome::Calm);
+        }
+    }
+    assert!(schedule.effective_interval(0) < feared / 4, "{:?}", schedule.effective_interval(0));
+    assert!(schedule.next().is_some_and(|(due, _)| due < HOUR * 7), "and nothing waits for the old ones");
+}
+
+#[test]
 fn a_group_takes_turns_with_bulk_and_fills_with_handshakes() {
     let member = ScheduledTarget { group: Some(0), ..target(60, 131_072) };
     let api = ScheduledTarget { group: Some(0), ..target(60, 1_024) };

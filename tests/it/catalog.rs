@@ -16,7 +16,9 @@ fn targets(arguments: &[&str]) -> String {
 #[test]
 fn the_table_names_every_target() {
     let table = targets(&[]);
-    for expected in ["twitter/images", "snapchat/api", "control/google", "canary/microsoft", "handshake", "bulk"] {
+    for expected in
+        ["twitter/images", "snapchat/api", "control/google", "canary/microsoft", "handshake", "bulk"]
+    {
         assert!(table.contains(expected), "{expected} is missing in\n{table}");
     }
 }

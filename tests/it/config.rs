@@ -14,7 +14,10 @@ fn throttlescope(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.env("XDG_CONFIG_HOME", "/nonexistent").env("XDG_STATE_HOME", "/nonexistent/state").args(arguments);
+    command
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .env("XDG_STATE_HOME", "/nonexistent/state")
+        .args(arguments);
     command
 }
 
@@ -32,7 +35,8 @@ fn stderr(output: &Output) -> String {
 
 fn files(kind: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config").join(kind);
-    let mut files: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     assert!(!files.is_empty());
@@ -80,7 +84,7 @@ fn the_defaults_are_printed_with_their_meaning_and_what_follows() {
         "acknowledged = false",
         "listen = \"127.0.0.1:10474\"",
         "path = \"/nonexistent/state/throttlescope/throttlescope.db\"",
-        "retention = \"90days\"",
+        "retention = \"90d\"",
         "interval = \"5m\"",
         "bytes_per_hour = \"20MB\"",
         "bytes_per_day = \"200MB\"",
@@ -124,7 +128,8 @@ fn the_file_is_found_where_users_keep_theirs() {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join("throttlescope")).unwrap();
     fs::write(home.path().join("throttlescope/config.toml"), "[vantage]\ncountry = \"TR\"\n").unwrap();
-    let output = throttlescope(&["check-config", "--print"]).env("XDG_CONFIG_HOME", home.path()).output().unwrap();
+    let output =
+        throttlescope(&["check-config", "--print"]).env("XDG_CONFIG_HOME", home.path()).output().unwrap();
     assert!(stdout(&output).contains("country = \"TR\""));
 }
 
@@ -132,7 +137,8 @@ fn the_file_is_found_where_users_keep_theirs() {
 fn a_file_that_cannot_be_read_is_one_sentence() {
     let output = run(&["check-config", "--config", "/nonexistent/x.toml"]);
     assert_eq!(output.status.code(), Some(2));
-    let expected = "throttlescope: /nonexistent/x.toml: there is no such file, check the path after --config\n";
+    let expected =
+        "throttlescope: /nonexistent/x.toml: there is no such file, check the path after --config\n";
     assert_eq!(stderr(&output), expected);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("binary.toml");
