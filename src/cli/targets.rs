@@ -1,6 +1,6 @@
 //! `throttlescope targets`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -98,7 +98,7 @@ fn table(rows: &[Row<'_>], config: &Config) -> String {
     }
     let mut text = format!("{table}\n");
     for (via, name, id) in config.via_targets() {
-        text.push_str(&format!("{id}: {name} shown to {}\n", via.address));
+        let _ = writeln!(text, "{id}: {name} shown to {}", via.address);
     }
     text
 }
