@@ -1,13 +1,171 @@
 //! One exchange, step by step: resolve, connect, tls, request, transfer. Measures and never judges.
+//!
+//! An exchange never returns an error: whatever the network does to it is its result. Only what we cannot set up at all
+//! (a certificate file that is none, an interface that is not there) is a [`SetupError`], before any exchange begins.
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use url::Url;
 
-use crate::model::{Family, HelloKind, Role};
+use crate::{
+    clock,
+    model::{Exchange, Failure, FailureKind, Family, HelloKind, Phase, Role, TransferCurve},
+};
+
+mod dial;
+mod dns;
+mod failure;
+mod http;
+mod page;
+mod route;
+mod run;
+mod tape;
+mod tcp_info;
+mod tls;
+mod watch;
+
+use self::{dial::Source, dns::Names, route::Route, run::Run, tls::Tls};
+
+/// Why no exchange can be made at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The file of further certificates cannot be used.
+    #[error("cannot use {} as certificates to trust: {reason}; give a PEM file with at least one certificate", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such interface or address.
+    #[error("no interface is called \"{name}\"; give an interface's name or one of this machine's addresses")]
+    Interface {
+        /// What was asked for.
+        name: String,
+    },
+    /// The TLS library refuses its own configuration.
+    #[error("cannot set up TLS: {reason}")]
+    Tls {
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// What asks whether enough is known of a transfer.
+type Stop<'a> = &'a mut (dyn FnMut(&TransferCurve, Duration) -> bool + Send);
+
+/// Makes exchanges. Cheap to clone: all clones share one set-up.
+#[derive(Clone)]
+pub struct Prober(Arc<Inner>);
+
+struct Inner {
+    options: Options,
+    source: Source,
+    names: Names,
+    tls: Tls,
+}
+
+/// Where a URL's host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup {
+    /// Addresses, best first; empty after a failure.
+    pub addresses: Vec<SocketAddr>,
+    /// How long it took; zero when nothing had to be looked up.
+    pub duration: Duration,
+    /// The address was given (a literal, `--resolve`), not looked up.
+    pub pinned: bool,
+    /// Why there is no address.
+    pub failure: Option<Failure>,
+}
+
+impl Prober {
+    /// Reads certificates and checks the interface.
+    pub fn new(options: Options) -> Result<Self, SetupError> {
+        let source = Source::new(options.interface.as_deref())?;
+        let tls = Tls::new(options.ca_file.as_deref())?;
+        let names = Names::new(options.family);
+        Ok(Self(Arc::new(Inner { options, source, names, tls })))
+    }
+
+    /// The TLS configuration for HTTP that is not itself the measurement (`reqwest`): the same roots, all checks.
+    pub fn tls_config(&self) -> rustls::ClientConfig {
+        self.0.tls.plain_config()
+    }
+
+    /// Looks up where a URL's host is, after `--connect-to` and `--resolve`, within the default budget of `resolve`.
+    pub async fn resolve(&self, url: &Url) -> Lookup {
+        let route = Route::of(url, &self.0.options);
+        let start = clock::now();
+        if route.addresses.is_some() {
+            let (addresses, failure) = match self.0.known_all(&route) {
+                Ok(addresses) => (addresses, None),
+                Err(failure) => (Vec::new(), Some(failure)),
+            };
+            return Lookup { addresses, duration: Duration::ZERO, pinned: true, failure };
+        }
+        let budget = Budgets::default().resolve;
+        let found = tokio::time::timeout(budget, self.0.names.look_up(&route.host)).await;
+        let duration = clock::now() - start;
+        let found = found.unwrap_or_else(|_| Err(failure::of(Phase::Resolve, FailureKind::Timeout)));
+        let (addresses, failure) = match found {
+            Ok(found) => {
+                (found.into_iter().map(|address| SocketAddr::new(address, route.port)).collect(), None)
+            }
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
+        Lookup { addresses, duration, pinned: false, failure }
+    }
+
+    /// One exchange. Never an error. `due` is its intended start.
+    pub async fn exchange(&self, plan: &Plan, due: clock::Instant) -> Exchange {
+        Run::begin(&self.0, plan, due).go(None).await
+    }
+
+    /// The same, asking `stop` about every 250 ms of transfer whether enough is known; then the exchange ends, censored
+    /// and without failure.
+    pub async fn exchange_until(
+        &self,
+        plan: &Plan,
+        due: clock::Instant,
+        stop: &mut (dyn FnMut(&TransferCurve, Duration) -> bool + Send),
+    ) -> Exchange {
+        Run::begin(&self.0, plan, due).go(Some(stop)).await
+    }
+}
+
+impl Inner {
+    /// The addresses that need no lookup, of the family asked for.
+    fn known_all(&self, route: &Route) -> Result<Vec<SocketAddr>, Failure> {
+        let fits =
+            |address: &SocketAddr| self.options.family.is_none_or(|family| family == Family::from(*address));
+        let given = route.addresses.iter().flatten();
+        let known: Vec<_> = given.map(|&address| SocketAddr::new(address, route.port)).filter(fits).collect();
+        if known.is_empty() { Err(failure::of(Phase::Resolve, FailureKind::NoAddress)) } else { Ok(known) }
+    }
+
+    fn known(&self, route: &Route) -> Result<SocketAddr, Failure> {
+        self.known_all(route).map(|known| known[0])
+    }
+}
+
+/// 128 random bits in hexadecimal, for [`Label::id`].
+pub fn exchange_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect()
+}
 
 /// How this process reaches the network: what curl's flags of the same names say.
 #[derive(Debug, Clone, Default)]

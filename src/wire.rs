@@ -6,6 +6,7 @@
 
 pub mod dns;
 pub mod http;
+pub mod ja4;
 pub mod packet;
 pub mod quic;
 pub mod tls;

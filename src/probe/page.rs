@@ -1,0 +1,149 @@
+//! What is kept of a response: allowed headers without addresses, and whether the page is one that a censor injects.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+
+/// Response headers that may be kept: they tell server, cache and object apart and hold nothing of the client.
+const KEPT: [&str; 12] = [
+    "server",
+    "content-type",
+    "content-length",
+    "content-range",
+    "content-encoding",
+    "via",
+    "age",
+    "x-cache",
+    "cache-control",
+    "cf-cache-status",
+    "retry-after",
+    "connection",
+];
+
+/// Longest value that is kept, in bytes.
+const VALUE_MAX: usize = 256;
+
+/// The allowed headers, scrubbed.
+pub(super) fn headers(all: &HeaderMap, server: IpAddr) -> Vec<(String, String)> {
+    KEPT.iter()
+        .filter_map(|&name| {
+            let value = all.get(name)?.to_str().ok()?;
+            Some((name.to_owned(), scrub(cut(value), server)))
+        })
+        .collect()
+}
+
+fn cut(text: &str) -> &str {
+    // Header text is ASCII here (`to_str` said so), so that any index is a boundary.
+    &text[..text.len().min(VALUE_MAX)]
+}
+
+/// Where a redirect points: without query, fragment and credentials, scrubbed.
+pub(super) fn redirect(location: &str, server: IpAddr) -> String {
+    let plain = location.split(['?', '#']).next().unwrap_or_default();
+    let plain = match plain.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        None => plain.to_owned(),
+    };
+    let end = plain.floor_char_boundary(2048);
+    scrub(&plain[..end], server)
+}
+
+/// Replaces every address but the server's own: a server may echo who asked.
+pub(super) fn scrub(text: &str, server: IpAddr) -> String {
+    let belongs = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(belongs) {
+        let (before, from) = rest.split_at(start);
+        let length = from.find(|c| !belongs(c)).unwrap_or(from.len());
+        let (run, after) = from.split_at(length);
+        clean.push_str(before);
+        clean.push_str(&scrub_run(run, server));
+        rest = after;
+    }
+    clean.push_str(rest);
+    clean
+}
+
+/// A run of characters that addresses are made of: an address, one with a port or a full stop behind it, or none.
+fn scrub_run(run: &str, server: IpAddr) -> String {
+    let core = run.trim_end_matches(['.', ':']);
+    let v4_with_port = core.split_once(':').filter(|(head, _)| head.contains('.')).map(|(head, _)| head);
+    for candidate in [core, core.trim_start_matches(':')].into_iter().chain(v4_with_port) {
+        if let Ok(address) = candidate.parse::<IpAddr>() {
+            return if address.to_canonical() == server.to_canonical() {
+                run.to_owned()
+            } else {
+                run.replacen(candidate, "[address]", 1)
+            };
+        }
+    }
+    // An address within a longer run ("a1.192.0.2.7"): nothing of it is worth the risk.
+    let digits = run.split('.').filter(|part| part.parse::<u8>().is_ok()).count();
+    if digits >= 4 { "[address]".to_owned() } else { run.to_owned() }
+}
+
+/// Marks of pages that are injected, or put in the way by a provider on order of the state. Each is specific enough that
+/// an innocent page does not hold it: an address or a host that serves nothing else.
+const BLOCK_PAGES: [(&str, &str); 14] = [
+    ("ir-peyvandha", "//10.10.34.34"),
+    ("ir-peyvandha", "//10.10.34.35"),
+    ("ir-peyvandha", "//10.10.34.36"),
+    ("ir-peyvandha", "//peyvandha.ir"),
+    ("ru-rkn", "eais.rkn.gov.ru"),
+    ("ru-rkn", "blocklist.rkn.gov.ru"),
+    ("ru-rostelecom", "//warning.rt.ru"),
+    ("ru-beeline", "//blackhole.beeline.ru"),
+    ("ru-mts", "//blocked.mts.ru"),
+    ("ru-ttk", "//fz139.ttk.ru"),
+    ("ru-domru", "//lawfilter.ertelecom.ru"),
+    ("tr-btk", "internet2.btk.gov.tr"),
+    ("kz-blocked", "//92.63.88.128"),
+    ("in-dot", "has been blocked under instructions of a competent government authority"),
+];
+
+/// The id of the known block page that this is, by its body (or where it redirects to).
+pub(super) fn block_page(body: &[u8]) -> Option<&'static str> {
+    if body.is_empty() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+    BLOCK_PAGES.iter().find(|(_, mark)| text.contains(mark)).map(|&(id, _)| id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scrubs_every_address_but_the_servers() {
+        let server: IpAddr = "192.0.2.1".parse().unwrap();
+        let scrubbed = |text| scrub(text, server);
+        assert_eq!(scrubbed("for 203.0.113.7, by 192.0.2.1"), "for [address], by 192.0.2.1");
+        assert_eq!(scrubbed("203.0.113.7:4711."), "[address]:4711.");
+        assert_eq!(scrubbed("[2001:db8::7]:443 x"), "[[address]]:443 x");
+        assert_eq!(scrubbed("::ffff:203.0.113.7"), "[address]");
+        assert_eq!(scrubbed("nginx/1.22.1"), "nginx/1.22.1");
+        assert_eq!(scrubbed("bytes 0-131071/4000000"), "bytes 0-131071/4000000");
+        assert_eq!(scrubbed("1.1 varnish (ATS/9.2.4)"), "1.1 varnish (ATS/9.2.4)");
+    }
+
+    #[test]
+    fn a_redirect_loses_query_and_credentials() {
+        let server: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(redirect("https://u:p@a.example/x?ip=203.0.113.7#f", server), "https://a.example/x");
+        assert_eq!(redirect("/block/203.0.113.7/", server), "/block/[address]/");
+    }
+
+    #[test]
+    fn knows_a_block_page_and_no_other() {
+        let page = br#"<html><iframe src="http://10.10.34.34?type=Invalid Site"></iframe></html>"#;
+        assert_eq!(block_page(page), Some("ir-peyvandha"));
+        assert_eq!(block_page(b"<html><h1>403 Forbidden</h1></html>"), None);
+    }
+}
