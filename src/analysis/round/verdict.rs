@@ -109,12 +109,7 @@ pub(super) fn is_hopeless(
     }
     let slow = above(sorted.interval(Measure::Pace, settings.confidence), SLOWDOWN_ACCUSES);
     let slow_handshake = above(sorted.interval(Measure::Handshake, settings.confidence), HANDSHAKE_ACCUSES);
-    let sticky = !slow
-        && !slow_handshake
-        && settings.comparison == Comparison::Sni
-        && sorted.address_pairs.is_empty()
-        && sorted.units.len() > PAIRS_MIN
-        && sticky::is_suspected(exchanges, sorted);
+    let sticky = finding.caveats.contains(&Caveat::StickyAddress) && sorted.address_pairs.is_empty();
     let no_pace = settings.bulk && (!sorted.sizes_match() || sorted.logs(Measure::Pace).is_empty());
     let one_host = settings.comparison < Comparison::Control;
     let final_caveat = finding.caveats.iter().any(|caveat| match caveat {
@@ -199,10 +194,10 @@ fn by_name(case: &mut Case<'_>) -> Decision {
         }
         return undecided(case);
     }
-    if let Some(decision) = sticky::decide(case) {
-        return decision;
+    if !is_fast(case) {
+        return undecided(case);
     }
-    if is_fast(case) { like_its_control(case) } else { undecided(case) }
+    sticky::decide(case).unwrap_or_else(|| like_its_control(case))
 }
 
 /// Whether the upper bounds of both ratios are below two; without bulk the handshake's alone.
