@@ -13,6 +13,8 @@ pub mod export;
 pub mod health;
 pub mod lab;
 pub mod measure;
+mod measuring;
+pub mod options;
 mod out;
 pub mod purge;
 pub mod run;

@@ -17,6 +17,7 @@ use crate::{
     model::{Exchange, Failure, FailureKind, Family, HelloKind, Phase, Role, TransferCurve},
 };
 
+mod blank;
 mod dial;
 mod dns;
 mod failure;

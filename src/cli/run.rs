@@ -1,14 +1,210 @@
-//! `throttlescope run`.
+//! `throttlescope run`: the daemon.
 
-use std::process::ExitCode;
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-/// Arguments.
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use url::Url;
+
+use crate::{
+    catalog,
+    config::{self, Config, Overrides, Via},
+    engine::{Daemon, DaemonPlan, PlanItem, Setup, subjects},
+    methods::Shape,
+    metrics::{HistogramMode, Metrics},
+    model::{Command, EndpointKind, HelloKind, Role, Target, TargetId},
+    probe::{self, Budgets, HttpChoice, Prober},
+    schedule::Schedule,
+    web::{self, WebSettings},
+};
+
+use super::safety;
+
+/// Commands that wait for the engine; a page that asks faster is told to come back.
+const COMMANDS_WAITING_MAX: usize = 64;
+
+/// Measures round the clock.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Configuration file
+    #[arg(long, visible_alias = "config.file", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Go on without asking after the safety notice
+    #[arg(long)]
+    yes: bool,
+    /// Where to answer [default: 127.0.0.1:10474]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", env = "THROTTLESCOPE_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// TLS and basic authentication, as Prometheus exporters have it
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config: Option<PathBuf>,
+    /// Seed of the schedule and the random order [default: drawn]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// What is logged: error, warn, info, debug, trace
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+    /// How it is logged
+    #[arg(long = "log.format", value_enum, default_value = "logfmt")]
+    log_format: LogFormat,
+}
+
+/// `--log.format`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Logfmt,
+    Json,
+}
 
 impl Args {
-    /// Runs the command.
+    /// Runs until SIGTERM or Ctrl-C.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("`run` is not built yet")
+        self.start_logging()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(self.serve())?;
+        // Whatever a starved transfer still holds must not keep the process.
+        runtime.shutdown_background();
+        Ok(ExitCode::SUCCESS)
     }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        let web_settings = WebSettings::load(self.web_config.as_deref())?;
+        let (setup, config) = self.setup()?;
+        let listen = self.listen.unwrap_or(config.web.listen);
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen}; is another instance running? --web.listen-address names another port")
+        })?;
+        let metrics = Metrics::new(&setup.plan.targets(), &setup.plan.vantage, setup.plan.histograms);
+        let address = listener.local_addr()?;
+        info!(%address, targets = setup.plan.items.len(), "measuring");
+        let (commands, receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
+        let shutdown = CancellationToken::new();
+        let seed = self.seed.unwrap_or_else(rand::random);
+        let reload =
+            Box::new(move || self.setup().map(|(setup, _)| setup).map_err(|error| format!("{error:#}")));
+        let (daemon, snapshots) = Daemon::new(setup, metrics.clone(), reload, seed);
+        let engine = tokio::spawn(daemon.run(receiver, shutdown.clone()));
+        let stop_web = shutdown.clone().cancelled_owned();
+        let web =
+            tokio::spawn(web::serve(listener, web_settings, snapshots, metrics, commands.clone(), stop_web));
+        listen_to_signals(&commands, &shutdown).await?;
+        info!("shutting down");
+        engine.await?;
+        web.await?;
+        Ok(())
+    }
+
+    /// Everything built fully from the configuration as it is now.
+    fn setup(&self) -> anyhow::Result<(Setup, Config)> {
+        let config = config::load(self.config.as_deref(), &Overrides::from_environment())?;
+        safety::acknowledge(&config, self.yes)?;
+        let targets: Vec<Target> =
+            config.targets.iter().map(|configured| configured.target.clone()).collect();
+        let prober = Prober::new(probe::Options {
+            ca_file: config.ca_file.clone(),
+            connect_to: subjects::connect_to(&targets),
+            ..probe::Options::default()
+        })?;
+        let schedule =
+            Schedule::new(&config.scheduled(), config.budgets(), self.seed.unwrap_or_else(rand::random));
+        let setup = Setup { plan: plan(&config), prober, schedule };
+        Ok((setup, config))
+    }
+
+    fn start_logging(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log_level)
+            .with_context(|| format!("--log.level {}: not a level", self.log_level))?;
+        let registry = tracing_subscriber::registry().with(filter);
+        match self.log_format {
+            LogFormat::Logfmt => registry
+                .with(tracing_logfmt::builder().with_location(false).layer().with_writer(std::io::stderr))
+                .try_init()?,
+            LogFormat::Json => registry
+                .with(
+                    tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr),
+                )
+                .try_init()?,
+        }
+        Ok(())
+    }
+}
+
+/// The plan of a configuration: its own and the catalogue's targets, then those of measurement servers, in the order of
+/// [`Config::scheduled`].
+fn plan(config: &Config) -> DaemonPlan {
+    let find =
+        |id: &TargetId| config.targets.iter().map(|configured| &configured.target).find(|t| t.id == *id);
+    let own = config.measured().map(|(target, interval)| PlanItem {
+        target: target.clone(),
+        subject: subjects::subject(target, find),
+        interval,
+    });
+    let vias = config.via_targets().filter_map(|(via, name, id)| via_item(via, name, id));
+    let items: Vec<PlanItem> = own.chain(vias).collect();
+    DaemonPlan {
+        vantage: config.vantage.clone(),
+        shape: Shape {
+            bytes: catalog::BULK_BYTES,
+            budgets: Budgets::default(),
+            hello: HelloKind::Small,
+            http: HttpChoice::Http1,
+        },
+        bytes_per_hour: config.schedule.bytes_per_hour,
+        bytes_per_day: config.schedule.bytes_per_day,
+        histograms: config.histograms.unwrap_or_else(|| HistogramMode::for_targets(items.len())),
+        items,
+    }
+}
+
+/// One name on a measurement server. The configuration has checked that there are controls and that the address parses.
+fn via_item(via: &Via, name: &str, id: TargetId) -> Option<PlanItem> {
+    let url = Url::parse(&format!("https://{}/bytes/{}", via.address, via.bytes)).ok()?;
+    let control = via.controls.first()?;
+    let mut subject = subjects::same_server(id.clone(), &url, control, name, control);
+    subject.repeat =
+        format!("throttlescope compare --via {} --subject {name} --control {control}", via.address);
+    let target = Target {
+        id,
+        url,
+        role: Role::Subject,
+        kind: EndpointKind::Media,
+        controls: Vec::new(),
+        bytes: via.bytes,
+        connect_to: None,
+        check_certificate: false,
+    };
+    Some(PlanItem { target, subject, interval: via.interval })
+}
+
+/// Returns at SIGTERM or Ctrl-C, after telling `shutdown`; SIGHUP reloads.
+async fn listen_to_signals(
+    commands: &mpsc::Sender<Command>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                // The engine itself logs how it went.
+                let reload = Command::Reload { reply: Box::new(|_| {}) };
+                if commands.send(reload).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    shutdown.cancel();
+    Ok(())
 }

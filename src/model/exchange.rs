@@ -14,6 +14,9 @@ use super::{Failure, Phase, TcpStats, Timeline, TransferCurve, seconds};
 /// own machine may be the cause of what was seen, so that it cannot accuse (design: 20 ms).
 pub const LATENESS_MAX: Duration = Duration::from_millis(20);
 
+/// What a TLS handshake usually takes towards us: certificates of 3 to 6 KB.
+const HANDSHAKE_BYTES: u64 = 6 * 1024;
+
 /// One connection and what was asked over it, DNS to last byte. Never an error: whatever happened is in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of the record, fixed by its JSON form")]
@@ -96,6 +99,13 @@ impl Exchange {
     /// Whether our own machine was too late for this exchange to accuse anyone.
     pub fn is_late(&self) -> bool {
         self.lateness > LATENESS_MAX
+    }
+
+    /// What the exchange cost in TCP payload received: the kernel's count, else the curve and an ordinary handshake.
+    pub fn received_bytes(&self) -> u64 {
+        let counted = self.tcp.and_then(|tcp| tcp.end).and_then(|end| end.bytes_received);
+        let handshake = if self.tls_version.is_some() { HANDSHAKE_BYTES } else { 0 };
+        counted.unwrap_or_else(|| self.curve.bytes() + handshake)
     }
 
     /// Whether the transfer ended as asked: no failure and not cut short.

@@ -16,10 +16,11 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Inner, Plan, Stop,
+    blank::blank,
     dial::Dialer,
     failure,
     http::{Answer, EndTasks, Talk, Tasks, prepare},
-    route::{self, Route},
+    route::Route,
     tape::{Answering, Tape, Tapped},
     tcp_info,
     tls::Witness,
@@ -27,10 +28,7 @@ use super::{
 };
 use crate::{
     clock::{self, Instant},
-    model::{
-        Exchange, Failure, FailureDetail, FailureKind, Family, Hello, Phase, TcpInfo, TcpStats, Timeline,
-        TransferCurve,
-    },
+    model::{Exchange, Failure, FailureDetail, FailureKind, Family, Hello, Phase, TcpInfo, TcpStats},
     wire::ja4::ja4,
 };
 
@@ -437,50 +435,5 @@ impl Pace<'_, '_> {
         }
         self.next_stop = since + STOP_EVERY;
         self.stop.as_mut().is_some_and(|stop| stop(&seen.curve, since))
-    }
-}
-
-/// An exchange of which nothing is known yet.
-fn blank(plan: &Plan, family: Option<Family>) -> Exchange {
-    let host = route::host(&plan.url);
-    let url = &plan.url;
-    Exchange {
-        id: plan.label.id.clone(),
-        round: plan.label.round,
-        pair: plan.label.pair,
-        position: plan.label.position,
-        role: plan.label.role,
-        started_at: clock::wall(),
-        duration: Duration::ZERO,
-        lateness: Duration::ZERO,
-        name: plan.name.clone().unwrap_or(host),
-        address: plan.address,
-        local_address: None,
-        family: plan.address.map(Family::from).or(family),
-        pinned: false,
-        fallback: plan.label.fallback,
-        warmup: plan.label.warmup,
-        host_header: plan
-            .host_header
-            .clone()
-            .unwrap_or_else(|| url[url::Position::BeforeHost..url::Position::AfterPort].to_owned()),
-        path: url[url::Position::BeforePath..url::Position::AfterQuery].to_owned(),
-        http_version: None,
-        tls_version: None,
-        hello: None,
-        certificate_sha256: None,
-        certificate_checked: true,
-        phases: Timeline::default(),
-        reached: Phase::Resolve,
-        status: None,
-        bytes: 0,
-        body_sha256: None,
-        redirect: None,
-        headers: Vec::new(),
-        requests: Vec::new(),
-        failure: None,
-        censored: false,
-        tcp: None,
-        curve: TransferCurve::default(),
     }
 }

@@ -14,8 +14,9 @@ pub const HANDSHAKE_BYTES: u64 = 6 * 1024;
 /// What an exchange costs besides its body: the handshake, headers, a last segment on its way when it ends.
 const OVERHEAD_BYTES: u64 = HANDSHAKE_BYTES + 4 * 1024;
 
-/// Cheap exchanges that open a compared round: two of the control, one of the subject.
-const OPENINGS: u64 = 3;
+/// Cheap exchanges that open a compared round: two of the control, one of the subject, and two of the search for an
+/// `sni` leg, when there is one.
+const OPENINGS: u64 = 5;
 
 /// Most pairs of a closer look.
 const CONFIRM_PAIRS_MAX: u64 = 12;

@@ -10,14 +10,14 @@ use std::{
 use crate::support::program;
 
 /// A running `throttlescope serve` on free loopback ports.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    https: SocketAddr,
-    http: SocketAddr,
+    pub(crate) https: SocketAddr,
+    pub(crate) http: SocketAddr,
 }
 
 impl Server {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_throttlescope"))
             .args(["serve", "--listen", "127.0.0.1:0", "--listen-http", "127.0.0.1:0"])
             .args(arguments)
