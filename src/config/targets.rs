@@ -75,11 +75,14 @@ impl Drawn<'_> {
         let bytes = section.text("bytes", problems, |text| self.bytes(text, compared)).unwrap_or(BULK_BYTES);
         let insecure = section.boolean("insecure", problems).unwrap_or(false);
         section.finish(&TARGET_KEYS, problems);
+        let id = id?;
+        // What takes the place of a built-in target is of its kind.
+        let kind = self.catalog.target(&id).map_or(EndpointKind::Media, |built_in| built_in.kind);
         let target = Target {
-            id: TargetId::new(id?),
+            id: TargetId::new(id),
             url: url?,
             role,
-            kind: EndpointKind::Media,
+            kind,
             controls: controls.into_iter().map(TargetId::new).collect(),
             bytes,
             connect_to,
