@@ -1,1 +1,151 @@
-//! Tests of this area.
+//! The laboratory with real TCP: every rule that can be seen from outside, the hand tests people run, the line itself.
+//!
+//! Strangers at the ends where they exist (curl, nginx); else this test program itself, run again inside the laboratory
+//! (`lab::inside`). Throttled times are compared with lower bounds, untouched ones with "under half of that".
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::program;
+
+mod hand;
+mod inside;
+mod line;
+mod rules;
+
+/// A fast line: what takes time here is the middlebox.
+const FAST: [&str; 4] = ["--rate", "200Mbit", "--rtt", "2ms"];
+
+/// `lab run` with these arguments, all of it.
+fn lab(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_throttlescope"));
+    command.args(["lab", "run"]).args(arguments);
+    command
+}
+
+/// Whether laboratories can be had here; without `THROTTLESCOPE_REQUIRE_ALL` a test then skips, saying so.
+fn available(test: &str) -> bool {
+    let output = lab(&["clean", "-q", "--", "true"]).output().unwrap();
+    if output.status.success() {
+        return true;
+    }
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(std::env::var_os("THROTTLESCOPE_REQUIRE_ALL").is_none(), "{test}: {why}");
+    eprintln!("skipped {test}: {why}");
+    false
+}
+
+/// Runs a step of [`inside`] as client, with the steps' own server, behind a profile.
+fn step(profile: &str, step: &str) {
+    if !available(step) {
+        return;
+    }
+    let output = step_with(profile, step, &[]);
+    assert!(output.status.success(), "{step} behind {profile}:\n{}", text(&output));
+}
+
+fn step_with(profile: &str, step: &str, arguments: &[&str]) -> Output {
+    let this = std::env::current_exe().unwrap();
+    let this = this.to_str().unwrap();
+    let inner = ["--exact", "lab::inside::step", "--ignored", "--nocapture", "--test-threads=1"];
+    let server = format!("LAB_STEP=serve exec '{this}' {}", inner.join(" "));
+    let mut command = lab(&[profile, "--server", &server]);
+    command.args(FAST).args(arguments).arg("--").arg(this).args(inner).env("LAB_STEP", step);
+    command.output().unwrap()
+}
+
+/// Lines that a shell script prints inside, or nothing where curl is missing.
+fn script(arguments: &[&str], script: &str) -> Option<Vec<String>> {
+    program("curl")?;
+    if !available(script) {
+        return None;
+    }
+    let output = lab(arguments).args(["--", "sh", "-c", script]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    Some(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect())
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A profile of one's own in a directory; its path.
+fn write_profile(directory: &Path, text: &str) -> String {
+    let path = directory.join("profile.toml");
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// What a finished run reported.
+fn report(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn exit_status_is_the_commands_or_says_what_failed() {
+    if !available("exit status") {
+        return;
+    }
+    let status =
+        |command: &[&str]| lab(&["clean", "-q", "--"]).args(command).output().unwrap().status.code().unwrap();
+    assert_eq!(status(&["sh", "-c", "exit 7"]), 7);
+    assert_eq!(status(&["sh", "-c", "kill -9 $$"]), 137);
+    assert_eq!(status(&["/nonexistent/program"]), 127);
+    assert_eq!(status(&["/etc/passwd"]), 126);
+    let unknown = lab(&["nosuch", "--", "true"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
+    assert_eq!(text(&unknown).lines().count(), 1, "{}", text(&unknown));
+}
+
+#[test]
+fn a_killed_laboratory_leaves_no_process() {
+    if !available("killed") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mark = directory.path().join("mark");
+    let mark = mark.to_str().unwrap();
+    let mut child =
+        lab(&["clean", "-q", "--", "sh", "-c", "touch \"$0\"; exec tail -f \"$0\"", mark]).spawn().unwrap();
+    while !Path::new(mark).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let alive = || {
+        std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
+            std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(mark))
+        })
+    };
+    let gone = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        !alive()
+    });
+    assert!(gone, "the command outlived the laboratory");
+}
+
+#[test]
+fn scenario_says_what_differed() {
+    if program("curl").is_none() || !available("scenario") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("scenario.toml");
+    let text_of = |least: &str, exit: u8| {
+        let text = format!(
+            "about = 'Twitter is slow'\nprofile = 'tspu-2021'\n\
+             command = ['curl', '-s', '-o', '/dev/null', 'https://abs.twimg.com/bytes/40960']\n\
+             expect = {{ exit = {exit}, at_least = '{least}' }}\n[line]\nrtt = '10ms'\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let output = lab(&[path.to_str().unwrap(), "-q"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(text_of("1s", 0), (Some(0), "as expected: Twitter is slow\n".to_owned()));
+    let (status, output) = text_of("40s", 3);
+    assert_eq!(status, Some(2));
+    assert_eq!(output.lines().count(), 2, "{output}");
+    assert!(output.contains("exit status 0, expected 3") && output.contains("expected at least 40s"));
+}

@@ -64,7 +64,7 @@ impl Applied {
     pub(super) fn new<R: Rng>(rule: usize, now: Duration, effect: &Effect, rng: &mut R) -> Self {
         let mut between = |least: u64, most: u64| rng.random_range(least..=most.max(least));
         let state = match effect {
-            Effect::Police(police) => State::Buckets([Bucket::full(now, police); 2]),
+            Effect::Police(police) => State::Buckets([Bucket::new(now, police); 2]),
             Effect::Shape(_) => State::Shapers([Shaper::default(); 2]),
             Effect::Freeze(freeze) => State::Freeze {
                 bytes: freeze.after_bytes.map(|[least, most]| between(least.0, most.0)),
@@ -115,7 +115,7 @@ impl Applied {
                         shared
                             .buckets
                             .entry((self.rule, client, about.direction))
-                            .or_insert_with(|| Bucket::full(about.now, police))
+                            .or_insert_with(|| Bucket::new(about.now, police))
                     }
                 };
                 pass_if(bucket.takes(about.now, police, bytes))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::profile::{Police, Rate};
 
-/// A token bucket in IP bytes, full at the beginning.
+/// A token bucket in IP bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
     tokens: f64,
@@ -14,9 +14,10 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket.
-    pub(super) fn full(now: Duration, police: &Police) -> Self {
-        Self { tokens: police.burst.0 as f64, filled_at: now, fresh: true }
+    /// A full bucket, or an empty one where the policer begins so.
+    pub(super) fn new(now: Duration, police: &Police) -> Self {
+        let tokens = if police.starts_empty { 0.0 } else { police.burst.0 as f64 };
+        Self { tokens, filled_at: now, fresh: !police.starts_empty }
     }
 
     /// Whether a packet of `bytes` passes; a packet that does not takes nothing (T2).

@@ -118,6 +118,9 @@ pub struct Police {
     pub rate: Rate,
     /// What passes at once: the depth of the bucket, IP bytes.
     pub burst: Size,
+    /// The bucket is empty when the flow triggers: nothing passes at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starts_empty: bool,
     /// Once a full bucket has run dry it stays dry for this long before it fills again; it is full again only after a
     /// rest (the authors draw 16 KB in 100 ms, then nothing for the remaining 900 ms, T4).
     #[serde(default)]
