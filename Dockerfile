@@ -14,7 +14,7 @@ FROM scratch
 COPY --from=build --chown=65534:65534 /image/var/lib/throttlescope /var/lib/throttlescope
 COPY --from=build /image/throttlescope /throttlescope
 # Reachable from other containers and through published ports; `[::]:10474` where the network is IPv6 alone.
-ENV XDG_STATE_HOME=/var/lib THROTTLESCOPE_LISTEN=0.0.0.0:10474
+ENV XDG_STATE_HOME=/var/lib THROTTLESCOPE_WEB_LISTEN=0.0.0.0:10474
 USER 65534:65534
 VOLUME /var/lib/throttlescope
 EXPOSE 10474

@@ -93,9 +93,10 @@ impl Prober {
         Ok(Self(Arc::new(Inner { options, source, names, tls })))
     }
 
-    /// The TLS configuration for HTTP that is not itself the measurement (`reqwest`): the same roots, all checks.
+    /// The TLS configuration for HTTP that is not itself the measurement (`reqwest`): the same roots, and all checks
+    /// unless [`Options::insecure`] says otherwise.
     pub fn tls_config(&self) -> rustls::ClientConfig {
-        self.0.tls.plain_config()
+        self.0.tls.plain_config(!self.0.options.insecure)
     }
 
     /// Looks up where a URL's host is, after `--connect-to` and `--resolve`, within the default budget of `resolve`.

@@ -1,10 +1,11 @@
 //! `throttlescope health`.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use url::Url;
+
+use crate::probe::{Options, Prober};
 
 /// How long the daemon may take to answer: below the five seconds that the image gives a check.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
@@ -19,6 +20,12 @@ pub struct Args {
         hide_env_values = true
     )]
     url: Url,
+    /// PEM file of certificates that are trusted beside the built-in and the system's roots
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// Do not check the certificate
+    #[arg(short = 'k', long)]
+    insecure: bool,
 }
 
 impl Args {
@@ -33,8 +40,9 @@ impl Args {
         let mut shown = self.url.clone();
         // Fails only for URLs that cannot have them.
         let _without = (shown.set_password(None), shown.set_username(""));
+        let options = Options { ca_file: self.cacert, insecure: self.insecure, ..Options::default() };
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls()?)
+            .tls_backend_preconfigured(Prober::new(options)?.tls_config())
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(ANSWER_MAX)
@@ -47,12 +55,4 @@ impl Args {
         }
         Ok(())
     }
-}
-
-fn tls() -> anyhow::Result<ClientConfig> {
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
-        .with_no_client_auth();
-    Ok(config)
 }

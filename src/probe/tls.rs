@@ -47,9 +47,10 @@ impl Tls {
         Ok(Self { verifier, configs })
     }
 
-    /// A configuration for HTTP that is not itself the measurement: no protocol chosen, certificates checked.
-    pub(super) fn plain_config(&self) -> ClientConfig {
-        let mut config = self.configs[0][0].clone();
+    /// A configuration for HTTP that is not itself the measurement: no protocol chosen.
+    pub(super) fn plain_config(&self, check: bool) -> ClientConfig {
+        let (config, _) = self.for_exchange(HelloKind::Small, HttpChoice::Http1, check);
+        let mut config = (*config).clone();
         config.alpn_protocols.clear();
         config
     }

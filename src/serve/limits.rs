@@ -356,7 +356,7 @@ mod tests {
         let now = crate::clock::now();
         let gate = Gate::new(small(), now);
         let stays = gate.enter(address(1), now).unwrap();
-        for number in 0..20_000_u32 {
+        for number in 0..CLIENTS_MAX as u32 + 100 {
             let later = now + Duration::from_millis(u64::from(number));
             gate.enter(IpAddr::from((0x0a00_0000 + number).to_be_bytes()), later).unwrap();
         }

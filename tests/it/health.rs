@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     thread,
 };
 
@@ -60,4 +60,23 @@ fn no_daemon_is_said_in_one_sentence() {
     assert!(said.starts_with(&format!("throttlescope: no answer from http://{unused}/-/ready: ")), "{said}");
     assert!(said.lines().count() == 1 && !said.contains("secret"), "{said}");
     assert_eq!(health(&["nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_daemon_behind_tls_is_checked_unless_told_otherwise() {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_throttlescope"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env_remove("NOTIFY_SOCKET")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = BufReader::new(server.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let url = format!("https://{}/healthz", line.strip_prefix("https ").unwrap());
+    let (checked, unchecked) = (health(&[&url]), health(&["-k", &url]));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(checked.status.code(), Some(2));
+    let said = String::from_utf8(checked.stderr).unwrap();
+    assert!(said.contains("certificate") && said.lines().count() == 1, "{said}");
+    assert_eq!(unchecked.status.code(), Some(0));
 }
