@@ -124,7 +124,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    announce(&server).context("cannot say where the server listens")?;
+    announce(&server);
     systemd::notify("READY=1").context("cannot tell systemd that the server is ready")?;
     let reload = server.reload_handle();
     let stopped = async move {
@@ -145,17 +145,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One line for each address, `https ADDRESS:PORT` or `http ADDRESS:PORT`, then `ready`.
-fn announce(server: &Server) -> io::Result<()> {
+/// One line for each address, `https ADDRESS:PORT` or `http ADDRESS:PORT`, then `ready`. That nobody reads them, or no
+/// longer, does not keep the server from serving.
+fn announce(server: &Server) {
+    let https = server.https_addresses().into_iter().map(|address| format!("https {address}\n"));
+    let http = server.http_addresses().into_iter().map(|address| format!("http {address}\n"));
+    let lines: String = https.chain(http).chain(["ready\n".to_owned()]).collect();
     let mut stdout = io::stdout().lock();
-    for address in server.https_addresses() {
-        writeln!(stdout, "https {address}")?;
-    }
-    for address in server.http_addresses() {
-        writeln!(stdout, "http {address}")?;
-    }
-    writeln!(stdout, "ready")?;
-    stdout.flush()
+    let _unread = stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush());
 }
 
 fn everywhere(port: u16) -> Vec<SocketAddr> {
