@@ -103,9 +103,12 @@ impl Lane {
 
     /// When something next happens in the lane.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let places = self.narrow.iter().chain(&self.server).map(Narrow::next_deadline);
-        let delays = self.delay.iter().map(Delay::next_deadline);
-        places.chain(delays).chain([self.middlebox.next_deadline()]).flatten().min()
+        // Written out: this is asked several times for every packet.
+        let [up, down] = &self.narrow;
+        let near = earlier(up.next_deadline(), down.next_deadline());
+        let far = earlier(self.delay[0].next_deadline(), self.delay[1].next_deadline());
+        let server = self.server.as_ref().and_then(Narrow::next_deadline);
+        earlier(earlier(near, far), earlier(server, self.middlebox.next_deadline()))
     }
 
     /// Takes a packet from the client (`Up`) or from the server (`Down`).
@@ -247,6 +250,14 @@ impl Lane {
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd66, 0, 0, 0, 0, 0, 0, u16::from(hop))),
         };
         packet::time_exceeded(router, &packet)
+    }
+}
+
+/// The earlier of two moments, where there is one.
+fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
     }
 }
 

@@ -17,6 +17,9 @@ use crate::wire::packet::Packet;
 /// Packets taken from one side before time is looked at again.
 const BATCH: usize = 32;
 
+/// A wait that was longer than a system call takes was a real one: nothing had come until its end.
+const WAITED: Duration = Duration::from_micros(30);
+
 /// What the loop works on.
 #[derive(Debug)]
 pub(super) struct Runner {
@@ -45,8 +48,8 @@ struct Moving {
     due: Vec<Option<Duration>>,
     deliveries: Vec<Delivery>,
     lateness: Lateness,
-    /// Since when packets may have been waiting to be taken.
-    looked: Duration,
+    /// By direction: when there was last nothing to take. A packet taken later came after that.
+    empty_at: [Duration; 2],
 }
 
 impl Runner {
@@ -59,20 +62,24 @@ impl Runner {
             due: vec![None; self.lanes.len()],
             deliveries: Vec::new(),
             lateness: Lateness::new(),
-            looked: Duration::ZERO,
+            empty_at: [Duration::ZERO; 2],
         };
         loop {
             let now = self.now();
             let next = moving.deadlines.first().map(|(at, _)| *at);
             let timeout = next.map(|at| at.saturating_sub(now));
             let descriptors = [self.client.as_fd(), self.server.as_fd(), self.stop.as_fd()];
-            let waited = timeout.is_none_or(|timeout| !timeout.is_zero());
             let [from_client, from_server, stop] = sys::wait_readable(descriptors, timeout)?;
             if stop {
                 break;
             }
-            if waited {
-                moving.looked = self.now();
+            let woken = self.now();
+            // After a wait what there is has just come; without one, only a side with nothing is known to be empty.
+            let waited = woken.saturating_sub(now) > WAITED;
+            for (direction, readable) in [(Direction::Up, from_client), (Direction::Down, from_server)] {
+                if waited || !readable {
+                    moving.empty_at[direction.index()] = woken;
+                }
             }
             self.release(&mut moving);
             if from_client {
@@ -108,16 +115,19 @@ impl Runner {
     }
 
     fn take(&mut self, direction: Direction, moving: &mut Moving) -> io::Result<()> {
-        let before = moving.looked;
         for _ in 0..BATCH {
             let port = match direction {
                 Direction::Up => &mut self.client,
                 Direction::Down => &mut self.server,
             };
-            let Some(bytes) = port.take()? else { break };
+            let taken = port.take()?;
             let now = self.now();
-            // It came some time since the loop last waited: at worst right then.
-            moving.lateness.record(now.saturating_sub(before));
+            let Some(bytes) = taken else {
+                moving.empty_at[direction.index()] = now;
+                break;
+            };
+            // At worst it has waited since there was last nothing.
+            moving.lateness.record(now.saturating_sub(moving.empty_at[direction.index()]));
             let pcap = match direction {
                 Direction::Up => &mut self.client_pcap,
                 Direction::Down => &mut self.server_pcap,

@@ -14,6 +14,7 @@ mod hand;
 mod inside;
 mod line;
 mod rules;
+mod scale;
 
 /// A fast line: what takes time here is the middlebox.
 const FAST: [&str; 4] = ["--rate", "200Mbit", "--rtt", "2ms"];

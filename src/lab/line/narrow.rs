@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::model::profile::{Loss, Queue, Rate, Size, Span, Way, Wifi};
 
+use super::earlier;
 use super::queue::{Item, Waiting};
 use super::rivals::Rivals;
 
@@ -24,6 +25,8 @@ pub(super) struct Narrow {
     chance: Option<Duration>,
     /// What is being sent, and when it is through.
     sending: Option<(Duration, Vec<Item>)>,
+    /// A packet of the client's is among what is being sent.
+    sends_packet: bool,
     in_bad_spell: bool,
     last_packet: Duration,
     lost: u64,
@@ -40,6 +43,7 @@ impl Narrow {
             way,
             chance: None,
             sending: None,
+            sends_packet: false,
             in_bad_spell: false,
             last_packet: Duration::ZERO,
             lost: 0,
@@ -75,11 +79,7 @@ impl Narrow {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        if self.is_idle() {
-            return None;
-        }
-        let through = self.sending.as_ref().map(|(through, _)| *through);
-        [through, self.chance, self.rivals.next_deadline()].into_iter().flatten().min()
+        if self.is_idle() { None } else { self.next() }
     }
 
     /// Lets happen what is due; the client's packets that came through go to `out`.
@@ -88,6 +88,7 @@ impl Narrow {
             return;
         }
         if let Some((_, items)) = self.sending.take_if(|(through, _)| *through <= now) {
+            self.sends_packet = false;
             for item in items {
                 match item {
                     Item::Packet(bytes) => out.push(bytes),
@@ -105,15 +106,16 @@ impl Narrow {
 
     /// Nothing of the client's is here, and nothing was for a while.
     fn is_idle(&self) -> bool {
-        let busy = |items: &[Item]| items.iter().any(Item::is_packet);
-        !self.waiting.has_packet()
-            && !self.sending.as_ref().is_some_and(|(_, items)| busy(items))
-            && self.next_of_rivals().is_none_or(|next| next > self.last_packet + RIVALS_LINGER)
+        if self.waiting.has_packet() || self.sends_packet {
+            return false;
+        }
+        self.next().is_none_or(|next| next > self.last_packet + RIVALS_LINGER)
     }
 
-    fn next_of_rivals(&self) -> Option<Duration> {
+    /// When something next happens here, the client's or the rivals'.
+    fn next(&self) -> Option<Duration> {
         let through = self.sending.as_ref().map(|(through, _)| *through);
-        [through, self.chance, self.rivals.next_deadline()].into_iter().flatten().min()
+        earlier(earlier(through, self.chance), self.rivals.next_deadline())
     }
 
     /// Moves the rivals' affairs from where they stood still to now.
@@ -170,6 +172,7 @@ impl Narrow {
         }
         if !items.is_empty() {
             let bytes = items.iter().map(Item::bytes).sum();
+            self.sends_packet = items.iter().any(Item::is_packet);
             self.sending = Some((now + self.way.rate.time_for(bytes), items));
         }
     }

@@ -66,7 +66,7 @@ impl Rivals {
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let answer = self.answers.peek().map(|Reverse((at, ..))| *at);
-        [self.next, answer].into_iter().flatten().min()
+        super::earlier(self.next, answer)
     }
 
     pub(super) fn shift(&mut self, by: Duration) {

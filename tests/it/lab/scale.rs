@@ -1,0 +1,137 @@
+//! Three hundred flows of mixed profiles at once, and whether the laboratory itself keeps up.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use socket2::{Domain, Socket, Type};
+use throttlescope::lab::{Lab, LabSettings, LaneSettings, client_addresses, profiles};
+use throttlescope::model::profile::{LineProfile, Rate, Span};
+
+use super::{FAST, available, lab, text};
+
+const FLOWS: u16 = 300;
+const BYTES: usize = 128 << 10;
+
+#[test]
+fn three_hundred_flows_do_not_slow_each_other() {
+    if !available("scale") {
+        return;
+    }
+    let this = std::env::current_exe().unwrap();
+    let inner = ["--exact", "lab::scale::inside", "--ignored", "--nocapture", "--test-threads=1"];
+    // A laboratory within a laboratory: the outer one gives the rights, the inner one has the lanes.
+    let output =
+        lab(&["clean", "-q"]).args(FAST).arg("--").arg(this).args(inner).env("LAB_SCALE", "1").output();
+    let output = output.unwrap();
+    eprintln!("{}", text(&output));
+    assert!(output.status.success());
+}
+
+#[test]
+#[ignore = "runs inside the laboratory"]
+fn inside() {
+    if std::env::var_os("LAB_SCALE").is_none() {
+        return;
+    }
+    let alone = run(1);
+    let together = run(FLOWS);
+    let slower = together.clean[0].as_secs_f64() / alone.clean[0].as_secs_f64();
+    println!("first flow: {:?} alone, {:?} among {FLOWS}", alone.clean[0], together.clean[0]);
+    if together.overloaded {
+        // The laboratory says itself that its results are void: the machine was busy with something else.
+        println!("overloaded; times are not compared");
+        return;
+    }
+    assert!(slower < 1.1, "{slower}");
+    let expected = together.clean_expected.iter();
+    for (took, expected) in together.clean.iter().zip(expected) {
+        assert!(took < &expected.mul_f64(2.0), "{took:?} against {expected:?}");
+    }
+}
+
+struct Run {
+    clean: Vec<Duration>,
+    /// What rate and round-trip time make of it: five round trips before the rate rules.
+    clean_expected: Vec<Duration>,
+    overloaded: bool,
+}
+
+/// Every second lane is clean, the others take turns; lines from 2 to 20 Mbit/s and 10 to 100 ms.
+fn lane(number: u16) -> LaneSettings {
+    let others =
+        ["tspu-2021", "tspu-freeze-bytes", "random-loss", "turkey-delay", "shape-all", "tspu-sni-rst"];
+    let profile =
+        if number.is_multiple_of(2) { "clean" } else { others[usize::from(number / 2) % others.len()] };
+    let mut line =
+        LineProfile { rtt: Span::millis(10 + u64::from(number % 10) * 10), ..LineProfile::default() };
+    line.down.rate = Rate::bits(2e6 + f64::from(number % 19) * 1e6);
+    LaneSettings { line, profile: profiles::profile(profile).unwrap(), seed: u64::from(number) }
+}
+
+fn run(flows: u16) -> Run {
+    let settings = LabSettings { lanes: (0..flows).map(lane).collect(), ..LabSettings::default() };
+    let lines: Vec<LineProfile> = settings.lanes.iter().map(|lane| lane.line.clone()).collect();
+    let lab = Lab::start(settings).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(lab.authority_pem.as_ref().unwrap().as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let server = lab.servers[0];
+    let flows: Vec<_> = (0..flows)
+        .map(|number| {
+            let config = Arc::clone(&config);
+            // A hundred new connections a second; a clean one takes a second, a throttled one ten.
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(u64::from(number) * 10));
+                fetch(number, server, config)
+            })
+        })
+        .collect();
+    let times: Vec<Option<Duration>> = flows.into_iter().map(|flow| flow.join().unwrap()).collect();
+    let report = lab.finish().unwrap();
+    let packets: u64 = report.lanes.iter().map(|lane| lane.packets).sum();
+    println!("{} flows, {packets} packets, lateness {:?}", times.len(), report.lateness);
+    let clean = times.iter().enumerate().step_by(2);
+    let (clean, clean_expected) = clean
+        .map(|(number, took)| {
+            let line = &lines[number];
+            let expected = line.rtt.0 * 5 + line.down.rate.time_for(BYTES);
+            (took.expect("a clean flow ends"), expected)
+        })
+        .unzip();
+    Run { clean, clean_expected, overloaded: report.lateness.overloaded }
+}
+
+/// One request over TLS under a name that is throttled; nothing where it does not end within ten seconds.
+fn fetch(number: u16, server: IpAddr, config: Arc<rustls::ClientConfig>) -> Option<Duration> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(client_addresses(number).0.into(), 0).into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let start = Instant::now();
+    socket.connect(&SocketAddr::new(server, 443).into()).unwrap();
+    let name = ServerName::try_from("abs.twimg.com").unwrap();
+    let connection = rustls::ClientConnection::new(config, name).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, TcpStream::from(socket));
+    let request = format!("GET /bytes/{BYTES} HTTP/1.1\r\nHost: abs.twimg.com\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let (mut received, mut buffer) = (0, vec![0; 16_384]);
+    while start.elapsed() < Duration::from_secs(10) {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => received += length,
+        }
+    }
+    (received >= BYTES).then(|| start.elapsed())
+}
