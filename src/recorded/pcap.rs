@@ -64,7 +64,7 @@ pub fn read(
                     Ok(Some((at, link, data))) => {
                         summary.packets += 1;
                         if let Some((pair, segment)) = packet::parse(link, data) {
-                            flows.add(at, pair, segment, &mut report);
+                            flows.add(at, pair, &segment, &mut report);
                         }
                     }
                     Err(reason) => {
@@ -198,11 +198,11 @@ struct Flows {
 }
 
 impl Flows {
-    fn add(&mut self, at: Duration, pair: Pair, segment: Segment, report: &mut impl FnMut(RecordedCurve)) {
+    fn add(&mut self, at: Duration, pair: Pair, segment: &Segment, report: &mut impl FnMut(RecordedCurve)) {
         self.latest = self.latest.max(at);
         let (pair, forward) = pair.normalised();
         if let Some(flow) = self.flows.get(&pair)
-            && flow.is_over_by(forward, &segment)
+            && flow.is_over_by(forward, segment)
             && let Some(old) = self.flows.remove(&pair)
         {
             old.finish(self.latest, report);

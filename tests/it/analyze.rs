@@ -1,7 +1,7 @@
 //! `analyze` as a user runs it: formats by content, ids, exit status, malformed input.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -207,4 +207,71 @@ fn labels(data: &Path) -> HashMap<String, HashMap<String, String>> {
     let mut reader = csv::Reader::from_path(data.join("labels.csv")).unwrap();
     let rows = reader.deserialize::<HashMap<String, String>>().map(Result::unwrap);
     rows.map(|row| (row["trace_id"].clone(), row)).collect()
+}
+
+/// The table of `docs/accuracy-curves.md`: named policing, by cause, rate, burst and sharing.
+#[test]
+fn policers_are_told_from_other_causes_in_published_recordings() {
+    let Some(data) = policing_data() else { return };
+    let document = document(&[&data.join("traces.csv.gz")]);
+    let labels = labels(&data);
+    let mut table: BTreeMap<[String; 5], Row> = BTreeMap::new();
+    let mut sums = [Row::default(), Row::default(), Row::default()];
+    let mut errors = Vec::new();
+    for curve in document["curves"].as_array().unwrap() {
+        let label = &labels[curve["id"].as_str().unwrap()];
+        let named = curve["mechanism"] == "policing";
+        let (policed, shared) = (label["cause"] == "policed", label["cross_traffic"] == "1");
+        let lossy = label["lossy"] == "1";
+        let key =
+            ["cause", "cross_traffic", "lossy", "rate_bps", "burst_bytes"].map(|key| label[key].clone());
+        table.entry(key).or_default().add(named);
+        match (policed, shared) {
+            (false, _) => sums[0].add(named),
+            (true, _) if !lossy => {}
+            (true, false) => sums[1].add(named),
+            (true, true) => sums[2].add(named),
+        }
+        let rate: f64 = label["rate_bps"].parse().unwrap();
+        if let (true, false, true, Some(limit)) =
+            (policed, shared, named && rate < 5e6, curve["limit_bytes_per_second"].as_f64())
+        {
+            // Of each frame of 1514 bytes, 1448 are payload.
+            errors.push((limit * 8.0 / (rate * 1_448.0 / 1_514.0) - 1.0).abs());
+        }
+    }
+    eprintln!("cause shared lossy rate_bps burst_bytes: named policing / curves");
+    for (key, row) in &table {
+        eprintln!("{}: {row}", key.join(" "));
+    }
+    errors.sort_by(f64::total_cmp);
+    let error = errors[errors.len() / 2];
+    let [other, alone, shared] = sums;
+    eprintln!("not policed {other}, policed alone {alone}, shared {shared}, median rate error {error:.4}");
+    assert!(other.share() <= 0.02, "{other} of the curves that are not policed are named so");
+    assert!(alone.share() >= 0.85 && shared.share() >= 0.78, "alone {alone}, shared {shared}");
+    assert!(error <= 0.05, "the median rate is off by {error}");
+}
+
+#[derive(Default)]
+struct Row {
+    named: u32,
+    all: u32,
+}
+
+impl Row {
+    fn add(&mut self, named: bool) {
+        self.all += 1;
+        self.named += u32::from(named);
+    }
+
+    fn share(&self) -> f64 {
+        f64::from(self.named) / f64::from(self.all)
+    }
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} / {}", self.named, self.all)
+    }
 }

@@ -30,6 +30,8 @@ pub(super) struct Flow {
     /// Data of the pair's forward direction, and of the other.
     ways: [Way; 2],
     ended: bool,
+    /// The name shown to the network.
+    name: Option<String>,
 }
 
 /// When the three packets of the handshake passed.
@@ -72,7 +74,7 @@ struct Request {
 impl Flow {
     pub(super) fn new(pair: Pair, at: Duration) -> Self {
         let ways = [Way::default(), Way::default()];
-        Self { pair, first: at, last: at, handshake: Handshake::default(), ways, ended: false }
+        Self { pair, first: at, last: at, handshake: Handshake::default(), ways, ended: false, name: None }
     }
 
     /// Whether a segment opens a further connection between the same ports.
@@ -89,14 +91,17 @@ impl Flow {
         &mut self,
         at: Duration,
         forward: bool,
-        segment: Segment,
+        segment: &Segment,
         report: &mut impl FnMut(RecordedCurve),
     ) {
         // A capture may step back a little in time; durations must not.
         self.last = self.last.max(at);
         let at = self.last;
-        self.handshake.see(at, forward, &segment);
+        self.handshake.see(at, forward, segment);
         self.ended |= segment.fin || segment.rst;
+        if self.name.is_none() {
+            self.name.clone_from(&segment.name);
+        }
         let (this, other) = (usize::from(!forward), usize::from(forward));
         if let Some(number) = segment.acknowledged {
             self.ways[other].acknowledge(at, number);
@@ -107,8 +112,8 @@ impl Flow {
         if segment.length == 0 || segment.syn {
             return;
         }
-        let asks = self.ways[this].is_new(&segment) && self.ways[other].is_drained();
-        self.ways[this].send(at, &segment);
+        let asks = self.ways[this].is_new(segment) && self.ways[other].is_drained();
+        self.ways[this].send(at, segment);
         if asks {
             self.close(other, None, report);
             self.ways[other].request = Some(Request::new(at));
@@ -148,7 +153,7 @@ impl Flow {
         let (client, server) = self.client_and_server();
         report(RecordedCurve {
             id: format!("{client}-{server}#{number}"),
-            name: None,
+            name: self.name.clone(),
             points,
             rtt: self.handshake.rtt(),
             silence: silence.filter(|_| self.ways[way].is_missing_data(near_sender)),

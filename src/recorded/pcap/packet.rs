@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
+use crate::wire::tls;
+
 /// How frames begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
@@ -53,7 +55,7 @@ impl Pair {
 }
 
 /// What a segment says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) sequence: u32,
     /// `None` without the ACK flag.
@@ -63,6 +65,8 @@ pub(super) struct Segment {
     pub(super) rst: bool,
     /// Payload bytes as sent, by the IP header: the capture may have cut them.
     pub(super) length: u32,
+    /// The name in a ClientHello that lies whole within this segment.
+    pub(super) name: Option<String>,
 }
 
 /// The TCP segment in a frame; `None` for anything else.
@@ -119,6 +123,7 @@ pub(super) fn parse(link: Link, frame: &[u8]) -> Option<(Pair, Segment)> {
         fin: tcp.fin(),
         rst: tcp.rst(),
         length: length as u32,
+        name: tls::client_hello(tcp.payload()).ok().and_then(|hello| hello.name),
     };
     Some((pair, segment))
 }
