@@ -5,18 +5,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod analyze;
-pub mod characterize;
 pub mod check_config;
 pub mod compare;
-pub mod demo;
-pub mod export;
 pub mod health;
 pub mod lab;
 pub mod measure;
 mod measuring;
 pub mod options;
 mod out;
-pub mod purge;
 pub mod run;
 pub mod safety;
 pub mod serve;
@@ -53,22 +49,14 @@ enum Command {
     Serve(serve::Args),
     /// Find out which of many names are interfered with
     Sweep(sweep::Args),
-    /// Find out what exactly triggers the box, and its limits
-    Characterize(characterize::Args),
     /// Judge recorded data: pcap, NDJSON, paired CSV, curve CSV
     Analyze(analyze::Args),
     /// The laboratory: run programs behind an emulated throttler
     Lab(lab::Args),
-    /// Show the daemon an emulated onset and lift, on this machine alone
-    Demo(demo::Args),
     /// List what the catalogue measures, or check which endpoints answer
     Targets(targets::Args),
-    /// Export the stored measurements
-    Export(export::Args),
     /// Ask a daemon whether it is ready (for containers)
     Health(health::Args),
-    /// Delete all stored data
-    Purge(purge::Args),
     /// Check the configuration, or print what is in effect
     CheckConfig(check_config::Args),
     /// Print a shell's completion script
@@ -101,14 +89,10 @@ impl Command {
             Self::Run(args) => args.run(),
             Self::Serve(args) => args.run(),
             Self::Sweep(args) => args.run(),
-            Self::Characterize(args) => args.run(),
             Self::Analyze(args) => args.run(),
             Self::Lab(args) => args.run(),
-            Self::Demo(args) => args.run(),
             Self::Targets(args) => args.run(),
-            Self::Export(args) => args.run(),
             Self::Health(args) => args.run(),
-            Self::Purge(args) => args.run(),
             Self::CheckConfig(args) => args.run(),
             Self::Completions { shell } => {
                 let mut script = Vec::new();

@@ -7,33 +7,29 @@
 //!  config + catalogue ─► targets ─► schedule ─► methods ─► probe ─► Measurement
 //!                                                                      │
 //!         metrics ◄─┐                                                  ▼
-//!   status page/API ◄┼── events ◄── analysis (pure: pair, e-process, mechanism, incident)
-//!    notifications ◄┤                                                  ▲
-//!             store ◄┘──── recorded measurements, pcap, CSV ───────────┘   (analyze: same core, past data)
+//!   status page/API ◄┴─── events ◄── analysis (pure: pair, e-process, mechanism, series)
+//!                                                                      ▲
+//!                       recorded measurements, pcap, CSV ──────────────┘   (analyze: same core, past data)
 //! ```
 //!
 //! Imports go downwards only:
-//! `cli` · `evaluate`, `demo` · `engine`, `lab`, `web` · `methods`, `config` · `probe`, `analysis`, `recorded`, `report`,
-//! `metrics`, `store`, `notify`, `schedule`, `catalog`, `serve` · `wire`, `clock` · `model`.
+//! `cli` · `engine`, `lab`, `web` · `methods`, `config` · `probe`, `analysis`, `recorded`, `report`, `metrics`, `schedule`,
+//! `catalog`, `serve` · `wire`, `clock` · `model`.
 
 pub mod analysis;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod demo;
 pub mod engine;
-pub mod evaluate;
 pub mod lab;
 pub mod methods;
 pub mod metrics;
 pub mod model;
-pub mod notify;
 pub mod probe;
 pub mod recorded;
 pub mod report;
 pub mod schedule;
 pub mod serve;
-pub mod store;
 pub mod web;
 pub mod wire;

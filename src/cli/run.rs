@@ -9,7 +9,7 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use url::Url;
@@ -85,6 +85,9 @@ impl Args {
         let metrics = Metrics::new(&setup.plan.targets(), &setup.plan.vantage, setup.plan.histograms);
         let address = listener.local_addr()?;
         info!(%address, targets = setup.plan.items.len(), "measuring");
+        if !config.notify.is_empty() {
+            warn!("this version keeps no incidents and sends no notifications; [[notify]] has no effect");
+        }
         let (commands, receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
         let shutdown = CancellationToken::new();
         let seed = self.seed.unwrap_or_else(rand::random);

@@ -1,1 +1,0 @@
-//! The daemon, a measurement server and an emulated throttler on one machine.

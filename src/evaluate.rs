@@ -1,1 +1,0 @@
-//! How right are we: corpus, truth, confusion, the rival rules.

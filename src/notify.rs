@@ -1,1 +1,0 @@
-//! Webhook and Alertmanager pushes.

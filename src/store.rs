@@ -1,1 +1,0 @@
-//! SQLite: measurements and incidents, crash-safe.
