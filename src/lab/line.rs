@@ -13,6 +13,8 @@ mod narrow;
 mod nat;
 mod queue;
 mod rivals;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

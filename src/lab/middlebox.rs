@@ -204,7 +204,7 @@ impl Middlebox {
         }
         let seen = inspect::read(&mut flow, direction, packet, &self.profile, &mut self.rng);
         if let Some(seen) = &seen {
-            self.trigger(now, direction, &key, &mut flow, seen);
+            self.trigger(now, &key, &mut flow, seen);
         }
         let fate = self.apply(now, direction, packet, &key, &mut flow, seen.as_ref(), out);
         if !(self.profile.state.forget_on_close && closes(packet)) {
@@ -257,7 +257,7 @@ impl Middlebox {
     }
 
     /// A name was read: starts the rules it triggers, ends those it is excepted from.
-    fn trigger(&mut self, now: Duration, direction: Direction, key: &FlowKey, flow: &mut Flow, seen: &Seen) {
+    fn trigger(&mut self, now: Duration, key: &FlowKey, flow: &mut Flow, seen: &Seen) {
         for index in 0..self.profile.rules.len() {
             let rule = &self.profile.rules[index];
             if let Some(name) = &seen.name
@@ -280,7 +280,6 @@ impl Middlebox {
                 remembered.push((index, now + sticky.0));
             }
             if let Effect::LimitConnections(_) = rule.effect {
-                let _ = direction;
                 self.crowd(now, index, key, flow, seen);
             } else {
                 self.start(now, index, flow);

@@ -230,7 +230,7 @@ fn strangers_at_both_ends_are_throttled_alike() {
     std::fs::write(path.join("64"), vec![7; 64 << 10]).unwrap();
     let directory = path.display();
     let config = format!(
-        "daemon off; master_process off; pid {directory}/pid; error_log stderr crit; events {{}}\n\
+        "user root; daemon off; master_process off; pid {directory}/pid; error_log stderr crit; events {{}}\n\
          http {{ access_log off; client_body_temp_path {directory}/b; proxy_temp_path {directory}/p;\n\
          fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;\n\
          server {{ listen 192.0.2.1:443 ssl; ssl_certificate {directory}/cert.pem;\n\
