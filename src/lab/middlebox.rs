@@ -350,6 +350,7 @@ impl Middlebox {
                 continue;
             }
             let before = out.len();
+            let seen = seen.filter(|seen| triggers(rule, seen));
             let circumstance = effect::Circumstance { now, release, direction, packet, key, flow, seen };
             fate = one.decide(&rule.effect, &circumstance, &mut self.shared, &mut self.rng, out);
             self.counters.forged += (out.len() - before) as u64;

@@ -221,6 +221,22 @@ mod tests {
         }
     }
 
+    /// What the documentation shows is what the program reads: a profile, a line, a scenario, in this order.
+    #[test]
+    fn examples_of_the_documentation_are_read() {
+        let document = include_str!("../../docs/lab.md");
+        let examples: Vec<&str> = document
+            .split("```toml\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().expect("split gives one piece at least"))
+            .collect();
+        let [own, line, scenario] = examples[..] else { panic!("{} examples", examples.len()) };
+        let read = |text: String| Source { place: "docs/lab.md".to_owned(), file: None, text }.profile(0);
+        read(own.to_owned()).unwrap();
+        read(format!("name = 'x'\nabout = 'x'\ntruth = {{ verdict = 'normal' }}\n{line}")).unwrap();
+        toml::from_str::<Scenario>(scenario).unwrap();
+    }
+
     /// Each mistake a newcomer makes, and the one sentence it gets.
     #[test]
     fn mistakes_get_one_clear_sentence() {

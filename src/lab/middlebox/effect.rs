@@ -34,6 +34,7 @@ pub(super) struct Circumstance<'a> {
     pub(super) packet: &'a Packet<'a>,
     pub(super) key: &'a FlowKey,
     pub(super) flow: &'a Flow,
+    /// What was read in it, where that triggers the rule at hand.
     pub(super) seen: Option<&'a Seen>,
 }
 

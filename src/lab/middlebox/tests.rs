@@ -1,5 +1,7 @@
 //! Every T, G and P rule of the 2021 throttler, at the level of single packets.
 
+mod modes;
+
 use std::net::SocketAddr;
 
 use super::*;
