@@ -4,13 +4,18 @@
 //! connections, headers, time, renderings at once; whatever takes a core for a while runs beside the measuring threads.
 
 mod accept;
+mod api;
 mod auth;
+mod chart;
 mod exposition;
+mod history;
+mod html;
 mod live;
 mod page;
 mod probe;
 mod routes;
 mod settings;
+mod texts;
 mod tls;
 
 use std::{
@@ -23,6 +28,9 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
+use tokio_util::sync::CancellationToken;
+
+pub use history::{Bin, ExportFormat, ExportRequest, History, HistoryError, Latest, PastIncident};
 
 use crate::{
     metrics::Metrics,
@@ -30,15 +38,28 @@ use crate::{
 };
 
 /// How the web side is configured (`--web.config.file`), read and checked.
-#[derive(Debug)]
 pub struct WebSettings {
     live: live::Live,
+    history: Option<Arc<dyn History>>,
+    emulated: bool,
 }
 
 impl WebSettings {
     /// Reads the file and the certificates it names; without a file: plain HTTP for everybody who can connect.
     pub fn load(config_file: Option<&Path>) -> Result<Self, WebError> {
-        Ok(Self { live: live::Live::load(config_file)? })
+        Ok(Self { live: live::Live::load(config_file)?, history: None, emulated: false })
+    }
+
+    /// Shows the past as well.
+    #[must_use]
+    pub fn with_history(self, history: Arc<dyn History>) -> Self {
+        Self { history: Some(history), ..self }
+    }
+
+    /// Says on every page that the throttler is part of this program.
+    #[must_use]
+    pub fn emulated(self) -> Self {
+        Self { emulated: true, ..self }
     }
 }
 
@@ -72,7 +93,18 @@ pub async fn serve(
     commands: mpsc::Sender<Command>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let live = Arc::new(settings.live);
-    let router = routes::router(routes::Shared::new(snapshots, metrics, commands, Arc::clone(&live)));
-    accept::accept(listener, router, live, shutdown).await;
+    let (live, stop) = (Arc::new(settings.live), CancellationToken::new());
+    let [renderings, exports] = routes::Shared::permits();
+    let shared = routes::Shared {
+        snapshots,
+        metrics,
+        commands,
+        live: Arc::clone(&live),
+        history: settings.history,
+        emulated: settings.emulated,
+        stop: stop.clone(),
+        renderings,
+        exports,
+    };
+    accept::accept(listener, routes::router(shared), live, stop, shutdown).await;
 }

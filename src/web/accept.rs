@@ -39,10 +39,11 @@ pub(super) async fn accept(
     listener: TcpListener,
     router: Router,
     live: Arc<Live>,
+    stop: CancellationToken,
     shutdown: impl Future<Output = ()>,
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    let tracker = TaskTracker::new();
     let mut shutdown = pin!(shutdown);
     loop {
         let next = async {

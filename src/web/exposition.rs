@@ -12,11 +12,11 @@ use axum::{
 };
 use flate2::{Compression, write::GzEncoder};
 
-use super::routes::{Shared, sentence};
+use super::routes::{Sentence, Shared, sentence};
 use crate::metrics::{Metrics, PROTOBUF_CONTENT_TYPE, TEXT_CONTENT_TYPE};
 
 /// The metrics in the form that the scraper prefers.
-pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Response> {
+pub(super) async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Sentence> {
     let protobuf = prefers_protobuf(&joined(&headers, &ACCEPT));
     let gzip = accepts_gzip(&joined(&headers, &ACCEPT_ENCODING));
     let metrics = shared.metrics.clone();

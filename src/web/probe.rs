@@ -11,7 +11,7 @@ use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use super::routes::{Shared, is_cross_site, sentence};
+use super::routes::{Sentence, Shared, is_cross_site, sentence};
 use crate::{
     metrics::TEXT_CONTENT_TYPE,
     model::{Command, Exchange, Family, Phase, ProbeRefusal, TargetId},
@@ -34,15 +34,15 @@ pub(super) async fn probe(
     State(shared): State<Shared>,
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
-) -> Response {
+) -> Result<Response, Sentence> {
     if is_cross_site(&headers) {
-        return sentence(StatusCode::FORBIDDEN, "Another site cannot ask for this.");
+        return Err(sentence(StatusCode::FORBIDDEN, "Another site cannot ask for this."));
     }
     let Some(target) = parameters.target else {
-        return sentence(
+        return Err(sentence(
             StatusCode::BAD_REQUEST,
             "Say which: `/probe?target=ID`, with the id of a configured target.",
-        );
+        ));
     };
     let (sender, receiver) = oneshot::channel();
     let reply = Box::new(move |outcome| {
@@ -50,20 +50,22 @@ pub(super) async fn probe(
     });
     let command = Command::Probe { target: TargetId::new(target), timeout: patience(&headers), reply };
     if shared.commands.send(command).await.is_err() {
-        return sentence(StatusCode::SERVICE_UNAVAILABLE, "Not measuring.");
+        return Err(sentence(StatusCode::SERVICE_UNAVAILABLE, "Not measuring."));
     }
     match receiver.await {
         Ok(Ok(exchange)) => answer(&exchange),
-        Ok(Err(ProbeRefusal::UnknownTarget)) => {
-            sentence(StatusCode::BAD_REQUEST, "No configured target has this id; only those can be probed.")
-        }
-        Ok(Err(ProbeRefusal::Budget)) => {
-            sentence(StatusCode::TOO_MANY_REQUESTS, "The byte budget does not allow another exchange now.")
-        }
+        Ok(Err(ProbeRefusal::UnknownTarget)) => Err(sentence(
+            StatusCode::BAD_REQUEST,
+            "No configured target has this id; only those can be probed.",
+        )),
+        Ok(Err(ProbeRefusal::Budget)) => Err(sentence(
+            StatusCode::TOO_MANY_REQUESTS,
+            "The byte budget does not allow another exchange now.",
+        )),
         Ok(Err(ProbeRefusal::Busy)) => {
-            sentence(StatusCode::TOO_MANY_REQUESTS, "An exchange with this target is already running.")
+            Err(sentence(StatusCode::TOO_MANY_REQUESTS, "An exchange with this target is already running."))
         }
-        Err(_) => sentence(StatusCode::SERVICE_UNAVAILABLE, "The exchange was not taken."),
+        Err(_) => Err(sentence(StatusCode::SERVICE_UNAVAILABLE, "The exchange was not taken.")),
     }
 }
 
@@ -79,15 +81,15 @@ fn patience(headers: &HeaderMap) -> Duration {
         .min(TIMEOUT_DEFAULT)
 }
 
-fn answer(exchange: &Exchange) -> Response {
+fn answer(exchange: &Exchange) -> Result<Response, Sentence> {
     let mut body = Vec::new();
     let written =
         families(exchange).and_then(|registry| TextEncoder::new().encode(&registry.gather(), &mut body));
     match written {
-        Ok(()) => ([(CONTENT_TYPE, TEXT_CONTENT_TYPE)], body).into_response(),
+        Ok(()) => Ok(([(CONTENT_TYPE, TEXT_CONTENT_TYPE)], body).into_response()),
         Err(error) => {
             tracing::error!(%error, "cannot write a probe's metrics");
-            sentence(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written.")
+            Err(sentence(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written."))
         }
     }
 }

@@ -14,8 +14,9 @@ use axum::{
     routing::{get, post},
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::{exposition, live::Live, page, probe};
+use super::{api, exposition, history::History, live::Live, page, probe};
 use crate::{
     metrics::Metrics,
     model::{Command, Snapshot},
@@ -23,6 +24,9 @@ use crate::{
 
 /// Scrapes and status documents that are put together at the same time: each takes memory and a core.
 const RENDERINGS_MAX: usize = 2;
+
+/// Exports at the same time: each holds a thread for as long as its reader takes.
+const EXPORTS_MAX: usize = 2;
 
 /// On every answer, unless the configuration says otherwise. No script, style or picture comes from elsewhere or stands
 /// in the page itself; nobody frames it.
@@ -45,27 +49,28 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) live: Arc<Live>,
+    pub(super) history: Option<Arc<dyn History>>,
+    /// The throttler is our own: every page says so.
+    pub(super) emulated: bool,
+    pub(super) stop: CancellationToken,
     pub(super) renderings: Arc<Semaphore>,
+    pub(super) exports: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub(super) fn new(
-        snapshots: watch::Receiver<Arc<Snapshot>>,
-        metrics: Metrics,
-        commands: mpsc::Sender<Command>,
-        live: Arc<Live>,
-    ) -> Self {
-        Self { snapshots, metrics, commands, live, renderings: Arc::new(Semaphore::new(RENDERINGS_MAX)) }
+    /// Permits for what takes a core or a thread for a while.
+    pub(super) fn permits() -> [Arc<Semaphore>; 2] {
+        [RENDERINGS_MAX, EXPORTS_MAX].map(|permits| Arc::new(Semaphore::new(permits)))
     }
 
     /// Does work that takes a core for a while where it does not hold up measuring.
     pub(super) async fn render<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Response> {
-        let unavailable = |_| sentence(StatusCode::SERVICE_UNAVAILABLE, "The server is shutting down.");
-        let _permit = self.renderings.acquire().await.map_err(|error| unavailable(error.to_string()))?;
-        tokio::task::spawn_blocking(work).await.map_err(|error| unavailable(error.to_string()))
+    ) -> Result<T, Sentence> {
+        let unavailable = || sentence(StatusCode::SERVICE_UNAVAILABLE, "The server is shutting down.");
+        let _permit = self.renderings.acquire().await.map_err(|_| unavailable())?;
+        tokio::task::spawn_blocking(work).await.map_err(|_| unavailable())
     }
 }
 
@@ -73,10 +78,19 @@ impl Shared {
 pub(super) fn router(shared: Shared) -> Router {
     Router::new()
         .route("/", get(page::index))
+        .route("/target", get(page::target))
+        .route("/exchange", get(page::exchange))
         .route("/style.css", get(page::style))
+        .route("/live.js", get(page::script))
+        .route("/icon.svg", get(page::icon))
+        .route("/events", get(api::events))
         .route("/metrics", get(exposition::metrics))
         .route("/probe", get(probe::probe))
-        .route("/api/v1/status", get(status))
+        .route("/api/v1/status", get(api::status))
+        .route("/api/v1/series", get(api::series))
+        .route("/api/v1/incidents", get(api::incidents))
+        .route("/api/v1/exchange", get(api::exchange))
+        .route("/api/v1/export", get(api::export))
         .route("/-/healthy", get(async || "Healthy.\n"))
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload))
@@ -89,7 +103,7 @@ pub(super) fn router(shared: Shared) -> Router {
 async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let config = shared.live.current();
     let mut response = if !shared.live.take(config.rate_limit) {
-        sentence(StatusCode::TOO_MANY_REQUESTS, "Too many requests; try again later.")
+        sentence(StatusCode::TOO_MANY_REQUESTS, "Too many requests; try again later.").into_response()
     } else if config.users.admit(request.headers()).await {
         next.run(request).await
     } else {
@@ -104,37 +118,15 @@ async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Re
     response
 }
 
-/// How things stand, as JSON: the snapshot under a versioned schema.
-async fn status(State(shared): State<Shared>) -> Result<Response, Response> {
-    #[derive(serde::Serialize)]
-    struct Document<'a> {
-        schema: &'static str,
-        version: &'static str,
-        #[serde(flatten)]
-        snapshot: &'a Snapshot,
-    }
-    let snapshot = Arc::clone(&shared.snapshots.borrow());
-    let write = move || {
-        let (schema, version) = ("throttlescope/status/1", env!("CARGO_PKG_VERSION"));
-        serde_json::to_vec(&Document { schema, version, snapshot: &snapshot })
-    };
-    let body = shared.render(write).await?.map_err(|error| {
-        tracing::error!(%error, "cannot write the status");
-        sentence(StatusCode::INTERNAL_SERVER_ERROR, "The status cannot be written.")
-    })?;
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
-}
-
 /// Ready as long as the engine publishes snapshots.
-async fn ready(State(shared): State<Shared>) -> Response {
+async fn ready(State(shared): State<Shared>) -> Sentence {
     match shared.snapshots.has_changed() {
-        Ok(_) => "Ready.\n".into_response(),
+        Ok(_) => sentence(StatusCode::OK, "Ready."),
         Err(_) => sentence(StatusCode::SERVICE_UNAVAILABLE, "Not measuring."),
     }
 }
 
-async fn reload(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+async fn reload(State(shared): State<Shared>, headers: HeaderMap) -> Sentence {
     if is_cross_site(&headers) {
         return sentence(StatusCode::FORBIDDEN, "Another site cannot ask for this.");
     }
@@ -146,7 +138,7 @@ async fn reload(State(shared): State<Shared>, headers: HeaderMap) -> Response {
         return sentence(StatusCode::SERVICE_UNAVAILABLE, "Not measuring.");
     }
     match receiver.await {
-        Ok(Ok(())) => "Reloaded.\n".into_response(),
+        Ok(Ok(())) => sentence(StatusCode::OK, "Reloaded."),
         Ok(Err(problem)) => {
             sentence(StatusCode::INTERNAL_SERVER_ERROR, &format!("The old configuration stays: {problem}"))
         }
@@ -159,7 +151,20 @@ pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
 }
 
-/// A one-line answer.
-pub(super) fn sentence(status: StatusCode, text: &str) -> Response {
-    (status, format!("{text}\n")).into_response()
+/// An answer of one sentence, mostly a refusal.
+#[derive(Debug)]
+pub(super) struct Sentence {
+    status: StatusCode,
+    text: String,
+}
+
+impl IntoResponse for Sentence {
+    fn into_response(self) -> Response {
+        (self.status, self.text + "\n").into_response()
+    }
+}
+
+/// An answer of one sentence.
+pub(super) fn sentence(status: StatusCode, text: &str) -> Sentence {
+    Sentence { status, text: text.to_owned() }
 }

@@ -1,0 +1,342 @@
+//! One target: the sentence, the evidence, the curves that convince, history, incidents, exchanges.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Page, View, evidence, incidents,
+    parts::{self, Standing},
+};
+use crate::{
+    model::{FindingStatus, Measurement, Phase, Quantiles, TargetId, TargetStatus},
+    web::{
+        chart::{self, Line},
+        history::Bin,
+        html::Html,
+    },
+};
+
+/// Exchanges that are listed.
+const EXCHANGES_LISTED: usize = 30;
+
+/// The spans of the history: name in addresses, text, hours, bins. Bins are multiples of the usual five minutes.
+const SPANS: [(&str, &str, i64, usize); 4] = [
+    ("hour", "label.hour", 1, 12),
+    ("day", "label.day", 24, 96),
+    ("week", "label.week", 7 * 24, 84),
+    ("month", "label.month", 30 * 24, 120),
+];
+
+pub(super) fn page(view: &View) -> Page {
+    let Some(id) = view.parameters.id.as_deref().map(TargetId::new) else { return Page::Missing };
+    let Some(target) = view.snapshot.targets.iter().find(|target| target.id == id) else {
+        return Page::Missing;
+    };
+    let mut html = Html::default();
+    parts::back(&mut html, view);
+    html.leaf("h1", &[("dir", "ltr")], target.id.as_str());
+    verdict(&mut html, view, target);
+    curves(&mut html, view, target);
+    history(&mut html, view, target);
+    incidents::section(&mut html, view, Some(&target.id));
+    for known in &target.findings {
+        finding(&mut html, view, known);
+    }
+    phases(&mut html, view, target);
+    exchanges(&mut html, view, target);
+    Page::Found(format!("{} · {}", target.id, view.text("page.title")), html)
+}
+
+fn verdict(html: &mut Html, view: &View, target: &TargetStatus) {
+    let language = view.language;
+    let standing = Standing::of(target);
+    html.open("section", &[("class", "verdict-panel"), ("aria-label", view.text("label.verdict"))]);
+    parts::verdict(html, view, standing);
+    if let (Standing::Judged(_), Some(known)) = (standing, target.findings.first()) {
+        let said = evidence::sentence(view, target.id.as_str(), known.comparison, &known.finding);
+        html.leaf("p", &[("class", "sentence")], &said);
+    }
+    html.open("dl", &[("class", "facts")]);
+    if let Some(since) = target.since {
+        html.open("div", &[]);
+        html.leaf("dt", &[], view.text("label.since"));
+        html.open("dd", &[]);
+        parts::moment(html, view, since);
+        html.text(" (");
+        parts::time(html, view, since);
+        html.text(")");
+        html.close("dd");
+        html.close("div");
+    }
+    if let Some(known) = target.findings.first() {
+        let sure = evidence::how_sure(language, known.comparison, &known.finding);
+        parts::entry(html, view.text("label.how_sure"), Some(&sure));
+    }
+    parts::entry(html, view.text("label.host"), Some(&target.host));
+    parts::entry(html, view.text("label.interval"), Some(&language.duration(target.effective_interval)));
+    if let Some(at) = target.last_exchange_at {
+        html.open("div", &[]);
+        html.leaf("dt", &[], view.text("label.last_exchange"));
+        html.open("dd", &[]);
+        parts::time(html, view, at);
+        html.close("dd");
+        html.close("div");
+    }
+    html.close("dl");
+    html.close("section");
+}
+
+/// The picture that convinces.
+fn curves(html: &mut Html, view: &View, target: &TargetStatus) {
+    if view.history.is_none() {
+        return;
+    }
+    html.open("section", &[("aria-labelledby", "curves")]);
+    html.leaf("h2", &[("id", "curves")], view.text("label.curves"));
+    html.leaf("p", &[("class", "note")], view.text("label.curves_note"));
+    if let Some(latest) = view.ask(html, |history| history.latest(&target.id)) {
+        let both = [latest.good.as_ref(), latest.bad.as_ref()];
+        let scale = chart::CurveScale::of(both.into_iter().flatten());
+        html.open("div", &[("class", "pair")]);
+        for (exchange, title, none) in
+            [(both[0], "label.last_good", "curve.none_good"), (both[1], "label.last_bad", "curve.none_bad")]
+        {
+            html.open("figure", &[]);
+            html.open("figcaption", &[]);
+            html.leaf("strong", &[], view.text(title));
+            if let Some(exchange) = exchange {
+                html.text(" ");
+                let href = view.href("exchange", &[("id", &exchange.id)]);
+                html.open("a", &[("href", &href)]);
+                parts::moment(html, view, exchange.started_at);
+                html.close("a");
+                html.leaf("p", &[], &chart::describe(view.language, exchange));
+            }
+            html.close("figcaption");
+            match exchange {
+                Some(exchange) => chart::curve(html, view.language, view.text(title), exchange, scale),
+                None => html.leaf("p", &[("class", "note")], view.text(none)),
+            }
+            html.close("figure");
+        }
+        html.close("div");
+    }
+    html.close("section");
+}
+
+fn history(html: &mut Html, view: &View, target: &TargetStatus) {
+    html.open("section", &[("aria-labelledby", "history")]);
+    html.leaf("h2", &[("id", "history")], view.text("label.history"));
+    let asked = view.parameters.span.as_deref();
+    let (name, _, hours, bins) = *SPANS.iter().find(|span| asked == Some(span.0)).unwrap_or(&SPANS[1]);
+    html.open("nav", &[("aria-label", view.text("label.span"))]);
+    html.open("ul", &[("class", "spans")]);
+    for (other, text, ..) in SPANS {
+        let href = format!("{}#history", view.href("target", &[("id", target.id.as_str()), ("span", other)]));
+        let mut attributes = vec![("href", href.as_str())];
+        if other == name {
+            attributes.push(("aria-current", "true"));
+        }
+        html.open("li", &[]);
+        html.leaf("a", &attributes, view.text(text));
+        html.close("li");
+    }
+    html.close("ul");
+    html.close("nav");
+    let now = view.snapshot.at;
+    let from = now.checked_sub(SignedDuration::from_hours(hours)).unwrap_or(Timestamp::MIN);
+    if let Some(found) = view.ask(html, |history| history.series(&target.id, [from, now], bins)) {
+        charts(html, view, &found, [from, now]);
+        download(html, view, &target.id, from);
+    }
+    html.close("section");
+}
+
+fn charts(html: &mut Html, view: &View, bins: &[Bin], span: [Timestamp; 2]) {
+    let language = view.language;
+    let subject = bins.iter().map(|bin| bin.goodput_bytes_per_second).collect();
+    let control = bins.iter().map(|bin| bin.control_goodput_bytes_per_second).collect();
+    let lines = [
+        Line { name: view.text("label.this_target"), class: "a", values: subject },
+        Line { name: view.text("label.the_control"), class: "b", values: control },
+    ];
+    let shades: Vec<Option<&str>> = bins
+        .iter()
+        .map(|bin| bin.verdict.filter(|verdict| verdict.accuses()).map(crate::model::Verdict::name))
+        .collect();
+    chart::lines(html, language, view.text("label.goodput_over_time"), &lines, &shades, span, |value| {
+        language.rate(value)
+    });
+    let lines = Phase::ALL.map(|phase| Line {
+        name: phase.name(),
+        class: ["p1", "p2", "p3", "p4", "p5"][phase as usize],
+        values: bins.iter().map(|bin| bin.phases_s[phase as usize]).collect(),
+    });
+    let duration =
+        |value: f64| language.duration(std::time::Duration::try_from_secs_f64(value).unwrap_or_default());
+    chart::lines(html, language, view.text("label.phases_over_time"), &lines, &shades, span, duration);
+}
+
+fn download(html: &mut Html, view: &View, target: &TargetId, from: Timestamp) {
+    html.open("p", &[("class", "download")]);
+    html.text(view.text("label.download"));
+    html.text(": ");
+    for format in crate::web::history::ExportFormat::ALL {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("target", target.as_str());
+        query.append_pair("from", &from.to_string());
+        query.append_pair("format", format.name());
+        let href = format!("api/v1/export?{}", query.finish());
+        html.leaf("a", &[("href", &href), ("download", "")], format.name());
+        html.text(" ");
+    }
+    html.close("p");
+}
+
+/// The numbers behind one comparison.
+fn finding(html: &mut Html, view: &View, known: &FindingStatus) {
+    let (language, evidence) = (view.language, &known.finding.evidence);
+    let id = format!("evidence-{}", known.comparison.name());
+    html.open("section", &[("aria-labelledby", &id)]);
+    let compared = evidence::comparison_text(language, known.comparison);
+    html.leaf("h2", &[("id", &id)], &format!("{}: {compared}", view.text("label.evidence")));
+    html.open("dl", &[("class", "numbers")]);
+    html.open("div", &[]);
+    html.leaf("dt", &[], view.text("label.verdict"));
+    html.open("dd", &[]);
+    parts::verdict(html, view, Standing::Judged(known.finding.verdict));
+    html.close("dd");
+    html.close("div");
+    html.open("div", &[]);
+    html.leaf("dt", &[], view.text("label.judged_at"));
+    html.open("dd", &[]);
+    parts::moment(html, view, known.at);
+    html.close("dd");
+    html.close("div");
+    let much = evidence::how_much(language, &known.finding);
+    let rate = |value: Option<f64>| value.map(|value| language.rate(value));
+    let size = |value: Option<u64>| value.map(|value| language.size(value as f64));
+    let mechanism =
+        known.finding.mechanism.map(|mechanism| evidence::mechanism(language, mechanism).to_owned());
+    let handshake = evidence.handshake_slowdown.map(|ratio| format!("{}×", language.three_digits(ratio)));
+    for (key, value) in [
+        ("label.how_much", much),
+        ("label.mechanism", mechanism),
+        ("label.subject_goodput", rate(evidence.subject_goodput_bytes_per_second)),
+        ("label.control_goodput", rate(evidence.control_goodput_bytes_per_second)),
+        ("label.limit", rate(evidence.limit_bytes_per_second)),
+        ("label.burst", size(evidence.burst_bytes)),
+        ("label.freeze_after", size(evidence.freeze_after_bytes)),
+        ("label.handshake_slowdown", handshake),
+        ("label.e_value", Some(language.three_digits(evidence.e_value))),
+        ("label.false_alarm", Some(incidents::chance(view, evidence.false_alarm_bound))),
+        ("label.pairs", Some(language.number(evidence.pairs.into(), 0))),
+        ("label.bytes_used", size(Some(evidence.bytes_used))),
+    ] {
+        parts::entry(html, view.text(key), value.as_deref());
+    }
+    html.close("dl");
+    if !known.finding.caveats.is_empty() {
+        html.leaf("h3", &[], view.text("label.caveats"));
+        html.open("ul", &[]);
+        for caveat in &known.finding.caveats {
+            html.leaf("li", &[], &evidence::caveat(language, caveat));
+        }
+        html.close("ul");
+    }
+    html.close("section");
+}
+
+fn phases(html: &mut Html, view: &View, target: &TargetStatus) {
+    if target.phases.is_empty() {
+        return;
+    }
+    let language = view.language;
+    html.open("section", &[("aria-labelledby", "phases")]);
+    html.leaf("h2", &[("id", "phases")], view.text("label.phases"));
+    html.leaf("p", &[("class", "note")], view.text("label.phases_note"));
+    html.open(
+        "div",
+        &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-labelledby", "phases")],
+    );
+    html.open("table", &[]);
+    html.markup("<thead><tr>");
+    for key in ["label.phase", "label.median", "label.p90", "label.p99", "label.longest", "label.count"] {
+        html.leaf("th", &[("scope", "col")], view.text(key));
+    }
+    html.markup("</tr></thead><tbody>");
+    let mut row = |name: &str, quantiles: &Quantiles, show: &dyn Fn(f64) -> String| {
+        html.open("tr", &[]);
+        html.leaf("th", &[("scope", "row")], name);
+        for value in [quantiles.p50, quantiles.p90, quantiles.p99, quantiles.max] {
+            html.leaf("td", &[], &show(value));
+        }
+        html.leaf("td", &[], &language.number(quantiles.count as f64, 0));
+        html.close("tr");
+    };
+    for known in &target.phases {
+        let duration =
+            |value: f64| language.duration(std::time::Duration::try_from_secs_f64(value).unwrap_or_default());
+        row(phase_text(view, known.phase), &known.quantiles, &duration);
+    }
+    if let Some(goodput) = &target.goodput {
+        row(view.text("label.goodput"), goodput, &|value| language.rate(value));
+    }
+    html.markup("</tbody></table>");
+    html.close("div");
+    html.close("section");
+}
+
+pub(super) fn phase_text(view: &View, phase: Phase) -> &'static str {
+    view.text(match phase {
+        Phase::Resolve => "phase.resolve",
+        Phase::Connect => "phase.connect",
+        Phase::Tls => "phase.tls",
+        Phase::Processing => "phase.processing",
+        Phase::Transfer => "phase.transfer",
+    })
+}
+
+fn exchanges(html: &mut Html, view: &View, target: &TargetStatus) {
+    if view.history.is_none() {
+        return;
+    }
+    html.open("section", &[("aria-labelledby", "exchanges")]);
+    html.leaf("h2", &[("id", "exchanges")], view.text("label.exchanges"));
+    let found = view.ask(html, |history| history.exchanges(&target.id, EXCHANGES_LISTED)).unwrap_or_default();
+    if !found.is_empty() {
+        html.open(
+            "div",
+            &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-labelledby", "exchanges")],
+        );
+        html.open("table", &[]);
+        html.markup("<thead><tr>");
+        for key in
+            ["label.time", "label.role", "label.name_shown", "label.result", "label.duration", "label.bytes"]
+        {
+            html.leaf("th", &[("scope", "col")], view.text(key));
+        }
+        html.markup("</tr></thead><tbody>");
+        for measurement in &found {
+            exchange_row(html, view, measurement);
+        }
+        html.markup("</tbody></table>");
+        html.close("div");
+    }
+    html.close("section");
+}
+
+fn exchange_row(html: &mut Html, view: &View, measurement: &Measurement) {
+    let exchange = &measurement.exchange;
+    html.open("tr", &[]);
+    html.open("th", &[("scope", "row")]);
+    html.open("a", &[("href", &view.href("exchange", &[("id", &exchange.id)]))]);
+    parts::moment(html, view, exchange.started_at);
+    html.close("a");
+    html.close("th");
+    html.leaf("td", &[], super::exchange::role(view, exchange.role));
+    html.leaf("td", &[("dir", "ltr")], &exchange.name);
+    html.leaf("td", &[], &super::exchange::outcome(view, exchange));
+    html.leaf("td", &[], &view.language.duration(exchange.duration));
+    html.leaf("td", &[], &view.language.size(exchange.bytes as f64));
+    html.close("tr");
+}
