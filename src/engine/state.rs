@@ -36,7 +36,7 @@ pub(super) enum Mood {
 #[derive(Debug, Default)]
 pub(super) struct TargetState {
     windows: BTreeMap<Comparison, VecDeque<Vec<Exchange>>>,
-    findings: BTreeMap<Comparison, (Timestamp, Finding)>,
+    findings: BTreeMap<Comparison, FindingStatus>,
     verdict: Option<(Verdict, Timestamp)>,
     calm_rounds: usize,
     last_exchange_at: Option<Timestamp>,
@@ -51,7 +51,15 @@ impl TargetState {
         let mood = mood(judgement);
         let finding = if closer { judgement.finding.clone() } else { self.routine(judgement) };
         self.calm_rounds = if mood == Mood::Calm { self.calm_rounds + 1 } else { 0 };
-        self.findings.insert(judgement.comparison, (at, finding.clone()));
+        let status = FindingStatus {
+            comparison: judgement.comparison,
+            at,
+            finding: finding.clone(),
+            control: judgement.control.clone(),
+            repeat: judgement.repeat.clone(),
+            exchanges: judgement.exchanges.iter().map(|exchange| exchange.id.clone()).collect(),
+        };
+        self.findings.insert(judgement.comparison, status);
         self.settle(at);
         (finding, mood)
     }
@@ -82,8 +90,8 @@ impl TargetState {
 
     /// The verdict of the strongest comparison, held for a while once it accuses.
     fn settle(&mut self, at: Timestamp) {
-        let Some((_, (_, finding))) = self.findings.last_key_value() else { return };
-        let strongest = finding.verdict;
+        let Some((_, strongest)) = self.findings.last_key_value() else { return };
+        let strongest = strongest.finding.verdict;
         let standing = self.verdict.map(|(verdict, _)| verdict);
         let held = standing.is_some_and(Verdict::accuses)
             && !strongest.accuses()
@@ -103,12 +111,7 @@ impl TargetState {
 
     /// Findings, the strongest comparison first.
     pub(super) fn findings(&self) -> Vec<FindingStatus> {
-        let entry = |(comparison, (at, finding)): (&Comparison, &(Timestamp, Finding))| FindingStatus {
-            comparison: *comparison,
-            at: *at,
-            finding: finding.clone(),
-        };
-        self.findings.iter().rev().map(entry).collect()
+        self.findings.values().rev().cloned().collect()
     }
 }
 

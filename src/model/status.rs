@@ -130,6 +130,12 @@ pub struct FindingStatus {
     pub at: Timestamp,
     /// What.
     pub finding: Finding,
+    /// The control, where there is one.
+    pub control: Option<TargetId>,
+    /// One command line that repeats the test.
+    pub repeat: String,
+    /// Ids of the exchanges of the round, in order of time.
+    pub exchanges: Vec<String>,
 }
 
 /// Quantiles of one phase.

@@ -36,8 +36,10 @@ impl Plot {
 /// Begins a picture of this size with these words for it.
 fn begin(html: &mut Html, width: u32, height: u32, description: &str) {
     let view_box = format!("0 0 {width} {height}");
+    // Letters are drawn larger where the picture is made smaller.
+    let class = if width < 400 { "chart small" } else { "chart" };
     let attributes =
-        [("class", "chart"), ("viewBox", view_box.as_str()), ("role", "img"), ("aria-label", description)];
+        [("class", class), ("viewBox", view_box.as_str()), ("role", "img"), ("aria-label", description)];
     html.open("svg", &attributes);
 }
 

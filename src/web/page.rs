@@ -2,6 +2,7 @@
 
 mod evidence;
 mod exchange;
+mod finding;
 mod incidents;
 mod overview;
 mod parts;
@@ -112,7 +113,7 @@ fn document(view: &View, page: Page) -> (StatusCode, String) {
         Page::Found(title, main) => (StatusCode::OK, title, main),
         Page::Missing => {
             let mut main = Html::default();
-            main.leaf("p", &[], view.language.text("page.not_found"));
+            main.leaf("h1", &[], view.language.text("page.not_found"));
             parts::back(&mut main, view);
             (StatusCode::NOT_FOUND, view.language.text("page.title").to_owned(), main)
         }

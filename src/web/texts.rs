@@ -129,24 +129,33 @@ impl Language {
             value /= 1000.0;
             index += 1;
         }
-        format!("{} {}", self.three_digits(value), units[index])
+        self.with_unit(&self.three_digits(value), units[index])
+    }
+
+    /// Number and unit on one line, in this order also where the script runs from right to left.
+    fn with_unit(&self, number: &str, unit: &str) -> String {
+        if self.is_rtl() {
+            format!("\u{2066}{number}\u{a0}{unit}\u{2069}")
+        } else {
+            format!("{number}\u{a0}{unit}")
+        }
     }
 
     /// A duration: `230 µs`, `12.3 ms`, `4.56 s`, `5 min`.
     pub(super) fn duration(&self, duration: Duration) -> String {
         let seconds = duration.as_secs_f64();
         match seconds {
-            tiny if tiny < 0.001 => format!("{} µs", self.number(tiny * 1e6, 0)),
-            small if small < 1.0 => format!("{} ms", self.three_digits(small * 1e3)),
-            middle if middle < 120.0 => format!("{} s", self.three_digits(middle)),
-            large if large < 7200.0 => format!("{} min", self.number(large / 60.0, 0)),
-            huge => format!("{} h", self.number(huge / 3600.0, 0)),
+            tiny if tiny < 0.001 => self.with_unit(&self.number(tiny * 1e6, 0), "µs"),
+            small if small < 1.0 => self.with_unit(&self.three_digits(small * 1e3), "ms"),
+            middle if middle < 120.0 => self.with_unit(&self.three_digits(middle), "s"),
+            large if large < 7200.0 => self.with_unit(&self.number(large / 60.0, 0), "min"),
+            huge => self.with_unit(&self.number(huge / 3600.0, 0), "h"),
         }
     }
 
     /// A share: `35 %`.
     pub(super) fn percent(&self, share: f64) -> String {
-        format!("{} %", self.three_digits(share * 100.0))
+        self.with_unit(&self.three_digits(share * 100.0), "%")
     }
 
     /// A moment, to the minute, in UTC: `2026-11-23 21:05 UTC`.
@@ -217,10 +226,10 @@ mod tests {
     #[test]
     fn numbers_are_written_in_their_language() {
         let [english, russian, _, persian] = Language::all() else { panic!("four languages") };
-        assert_eq!(english.rate(16_250.0), "130 kbit/s");
+        assert_eq!(english.rate(16_250.0), "130\u{a0}kbit/s");
         assert_eq!(russian.three_digits(12.55), "12,6");
         assert_eq!(persian.three_digits(1.5), "۱٫۵");
-        assert_eq!(english.duration(Duration::from_millis(4560)), "4.56 s");
+        assert_eq!(english.duration(Duration::from_millis(4560)), "4.56\u{a0}s");
         let at: Timestamp = "2026-11-23T21:05:06Z".parse().unwrap();
         assert_eq!(english.moment(at), "2026-11-23 21:05 UTC");
         let later = at + jiff::SignedDuration::from_mins(200);

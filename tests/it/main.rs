@@ -14,6 +14,7 @@ mod health;
 mod lab;
 mod measure;
 mod metrics;
+mod page;
 mod probe;
 mod prometheus;
 mod series;

@@ -25,10 +25,10 @@ use super::{
 /// A running web room.
 pub(crate) struct Web {
     pub(crate) address: SocketAddr,
-    snapshots: Option<watch::Sender<Arc<Snapshot>>>,
+    pub(crate) snapshots: Option<watch::Sender<Arc<Snapshot>>>,
     pub(crate) metrics: Metrics,
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    pub(crate) stop: Option<oneshot::Sender<()>>,
+    pub(crate) task: JoinHandle<()>,
 }
 
 fn snapshot() -> Snapshot {
@@ -59,9 +59,13 @@ fn answer(command: Command) {
 }
 
 pub(crate) async fn start(config_file: Option<&Path>) -> Web {
+    start_with(WebSettings::load(config_file).unwrap(), snapshot()).await
+}
+
+pub(crate) async fn start_with(settings: WebSettings, snapshot: Snapshot) -> Web {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (snapshots, receiver) = watch::channel(Arc::new(snapshot()));
+    let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
     let (commands, mut asked) = mpsc::channel(8);
     tokio::spawn(async move {
         while let Some(command) = asked.recv().await {
@@ -70,7 +74,6 @@ pub(crate) async fn start(config_file: Option<&Path>) -> Web {
     });
     let targets = [target("shop/images", Role::Subject)];
     let metrics = Metrics::new(&targets, &Vantage::default(), HistogramMode::Target);
-    let settings = WebSettings::load(config_file).unwrap();
     let (stop, stopped) = oneshot::channel();
     let web = serve(listener, settings, receiver, metrics.clone(), commands, async {
         stopped.await.ok();
@@ -78,17 +81,17 @@ pub(crate) async fn start(config_file: Option<&Path>) -> Web {
     Web { address, snapshots: Some(snapshots), metrics, stop: Some(stop), task: tokio::spawn(web) }
 }
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     Client::builder().timeout(Duration::from_secs(30)).build().unwrap()
 }
 
 impl Web {
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, String) {
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, String) {
         let response = client().get(self.url(path)).send().await.unwrap();
         (response.status(), response.text().await.unwrap())
     }
@@ -313,7 +316,7 @@ fn a_wrong_web_configuration_is_refused_with_one_sentence() {
         ("a: [\n", "web.yml"),
     ] {
         let folder = folder(config);
-        let error = WebSettings::load(Some(&folder.path().join("web.yml"))).unwrap_err().to_string();
+        let error = WebSettings::load(Some(&folder.path().join("web.yml"))).err().unwrap().to_string();
         assert!(error.contains(said) && error.lines().count() == 1, "{config}{error}");
         assert!(!error.contains("secret"), "{error}");
     }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Plot, at, begin, label, line, rectangle};
 use crate::web::{html::Html, texts::Language};
 
-const PLOT: Plot = Plot { left: 76.0, right: 472.0, top: 10.0, bottom: 190.0 };
+const PLOT: Plot = Plot { left: 88.0, right: 472.0, top: 10.0, bottom: 190.0 };
 
 /// Labels on the axis of time.
 const TIMES: i32 = 4;

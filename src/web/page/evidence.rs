@@ -1,9 +1,9 @@
 //! A finding in words: the sentence, how much, how sure, and the reasons for doubt.
 
-use super::View;
+use super::{View, parts};
 use crate::{
     model::{BlockedAt, Caveat, Comparison, Evidence, FailureKind, Finding, Mechanism, Verdict},
-    web::texts::Language,
+    web::{html::Html, texts::Language},
 };
 
 /// The sentence that can be quoted.
@@ -68,18 +68,30 @@ fn slower(language: &'static Language, evidence: &Evidence) -> Option<String> {
     Some(language.fill("much.handshake", &[("ratio", &handshake)]))
 }
 
-/// How sure: the bound on false alarms of an accusation, the bound on the slowdown of a `normal`, else what it rests on.
-pub(super) fn how_sure(language: &'static Language, comparison: Comparison, finding: &Finding) -> String {
+/// How sure, where a number says it; else what it rests on.
+pub(super) fn sureness(html: &mut Html, view: &View, comparison: Comparison, finding: &Finding) {
+    match how_sure(view.language, finding) {
+        Some(sure) => parts::entry(html, view.text("label.how_sure"), Some(&sure)),
+        None => {
+            parts::entry(
+                html,
+                view.text("label.comparison"),
+                Some(comparison_text(view.language, comparison)),
+            );
+        }
+    }
+}
+
+/// The bound on false alarms of an accusation, or the bound on the slowdown of a `normal`.
+fn how_sure(language: &'static Language, finding: &Finding) -> Option<String> {
     let evidence = &finding.evidence;
     if finding.verdict.accuses() && evidence.false_alarm_bound > 0.0 && evidence.false_alarm_bound <= 0.1 {
         let n = language.number((1.0 / evidence.false_alarm_bound).floor(), 0);
-        return language.fill("sure.false_alarm", &[("n", &n)]);
+        return Some(language.fill("sure.false_alarm", &[("n", &n)]));
     }
-    if let (Verdict::Normal, Some(high)) = (finding.verdict, evidence.slowdown_ci[1]) {
-        let (ratio, confidence) = (language.three_digits(high), language.percent(evidence.confidence));
-        return language.fill("sure.bounded", &[("ratio", &ratio), ("confidence", &confidence)]);
-    }
-    language.fill("sure.weak", &[("comparison", comparison_text(language, comparison))])
+    let high = evidence.slowdown_ci[1].filter(|_| finding.verdict == Verdict::Normal)?;
+    let (ratio, confidence) = (language.three_digits(high), language.percent(evidence.confidence));
+    Some(language.fill("sure.bounded", &[("ratio", &ratio), ("confidence", &confidence)]))
 }
 
 pub(super) fn comparison_text(language: &'static Language, comparison: Comparison) -> &'static str {

@@ -48,7 +48,7 @@ fn table(html: &mut Html, view: &View, incidents: &[PastIncident]) {
     let language = view.language;
     html.open(
         "div",
-        &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-labelledby", "incidents")],
+        &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-labelledby", "incidents")],
     );
     html.open("table", &[]);
     html.markup("<thead><tr>");

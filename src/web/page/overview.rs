@@ -121,8 +121,7 @@ fn card(html: &mut Html, view: &View, platform: &Platform) {
         if let Some(known) = target.findings.first() {
             let much = evidence::how_much(language, &known.finding);
             parts::entry(html, view.text("label.how_much"), much.as_deref());
-            let sure = evidence::how_sure(language, known.comparison, &known.finding);
-            parts::entry(html, view.text("label.how_sure"), Some(&sure));
+            evidence::sureness(html, view, known.comparison, &known.finding);
         }
         html.close("dl");
     }
@@ -150,7 +149,7 @@ fn controls(html: &mut Html, view: &View) {
     html.leaf("p", &[("class", "note")], view.text("label.controls_note"));
     html.open(
         "div",
-        &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-labelledby", "controls")],
+        &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-labelledby", "controls")],
     );
     html.open("table", &[]);
     html.markup("<thead><tr>");

@@ -225,7 +225,7 @@ pub(super) fn time(html: &mut Html, view: &View, at: Timestamp) {
 
 /// The moment itself.
 pub(super) fn moment(html: &mut Html, view: &View, at: Timestamp) {
-    html.leaf("time", &[("datetime", &at.to_string())], &view.language.moment(at));
+    html.leaf("time", &[("datetime", &at.to_string()), ("dir", "auto")], &view.language.moment(at));
 }
 
 /// A term and its description in a list of them; nothing where nothing is known.
@@ -236,9 +236,4 @@ pub(super) fn entry(html: &mut Html, term: &str, description: Option<&str>) {
         html.leaf("dd", &[], description);
         html.close("div");
     }
-}
-
-/// An id or a command in its own direction.
-pub(super) fn code(html: &mut Html, text: &str) {
-    html.leaf("code", &[("dir", "ltr")], text);
 }

@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Page, View, evidence, incidents,
+    Page, View, evidence, finding, incidents,
     parts::{self, Standing},
 };
 use crate::{
-    model::{FindingStatus, Measurement, Phase, Quantiles, TargetId, TargetStatus},
+    model::{Measurement, Phase, Quantiles, TargetId, TargetStatus},
     web::{
         chart::{self, Line},
         history::Bin,
@@ -39,7 +39,7 @@ pub(super) fn page(view: &View) -> Page {
     history(&mut html, view, target);
     incidents::section(&mut html, view, Some(&target.id));
     for known in &target.findings {
-        finding(&mut html, view, known);
+        finding::section(&mut html, view, known);
     }
     phases(&mut html, view, target);
     exchanges(&mut html, view, target);
@@ -68,8 +68,7 @@ fn verdict(html: &mut Html, view: &View, target: &TargetStatus) {
         html.close("div");
     }
     if let Some(known) = target.findings.first() {
-        let sure = evidence::how_sure(language, known.comparison, &known.finding);
-        parts::entry(html, view.text("label.how_sure"), Some(&sure));
+        evidence::sureness(html, view, known.comparison, &known.finding);
     }
     parts::entry(html, view.text("label.host"), Some(&target.host));
     parts::entry(html, view.text("label.interval"), Some(&language.duration(target.effective_interval)));
@@ -145,7 +144,9 @@ fn history(html: &mut Html, view: &View, target: &TargetStatus) {
     let now = view.snapshot.at;
     let from = now.checked_sub(SignedDuration::from_hours(hours)).unwrap_or(Timestamp::MIN);
     if let Some(found) = view.ask(html, |history| history.series(&target.id, [from, now], bins)) {
+        html.open("div", &[("class", "pair")]);
         charts(html, view, &found, [from, now]);
+        html.close("div");
         download(html, view, &target.id, from);
     }
     html.close("section");
@@ -153,8 +154,10 @@ fn history(html: &mut Html, view: &View, target: &TargetStatus) {
 
 fn charts(html: &mut Html, view: &View, bins: &[Bin], span: [Timestamp; 2]) {
     let language = view.language;
-    let subject = bins.iter().map(|bin| bin.goodput_bytes_per_second).collect();
-    let control = bins.iter().map(|bin| bin.control_goodput_bytes_per_second).collect();
+    // In bits, so that the axis has round numbers.
+    let bits = |bytes: Option<f64>| bytes.map(|bytes| bytes * 8.0);
+    let subject = bins.iter().map(|bin| bits(bin.goodput_bytes_per_second)).collect();
+    let control = bins.iter().map(|bin| bits(bin.control_goodput_bytes_per_second)).collect();
     let lines = [
         Line { name: view.text("label.this_target"), class: "a", values: subject },
         Line { name: view.text("label.the_control"), class: "b", values: control },
@@ -163,8 +166,8 @@ fn charts(html: &mut Html, view: &View, bins: &[Bin], span: [Timestamp; 2]) {
         .iter()
         .map(|bin| bin.verdict.filter(|verdict| verdict.accuses()).map(crate::model::Verdict::name))
         .collect();
-    chart::lines(html, language, view.text("label.goodput_over_time"), &lines, &shades, span, |value| {
-        language.rate(value)
+    chart::lines(html, language, view.text("label.goodput_over_time"), &lines, &shades, span, |bits| {
+        language.rate(bits / 8.0)
     });
     let lines = Phase::ALL.map(|phase| Line {
         name: phase.name(),
@@ -192,60 +195,6 @@ fn download(html: &mut Html, view: &View, target: &TargetId, from: Timestamp) {
     html.close("p");
 }
 
-/// The numbers behind one comparison.
-fn finding(html: &mut Html, view: &View, known: &FindingStatus) {
-    let (language, evidence) = (view.language, &known.finding.evidence);
-    let id = format!("evidence-{}", known.comparison.name());
-    html.open("section", &[("aria-labelledby", &id)]);
-    let compared = evidence::comparison_text(language, known.comparison);
-    html.leaf("h2", &[("id", &id)], &format!("{}: {compared}", view.text("label.evidence")));
-    html.open("dl", &[("class", "numbers")]);
-    html.open("div", &[]);
-    html.leaf("dt", &[], view.text("label.verdict"));
-    html.open("dd", &[]);
-    parts::verdict(html, view, Standing::Judged(known.finding.verdict));
-    html.close("dd");
-    html.close("div");
-    html.open("div", &[]);
-    html.leaf("dt", &[], view.text("label.judged_at"));
-    html.open("dd", &[]);
-    parts::moment(html, view, known.at);
-    html.close("dd");
-    html.close("div");
-    let much = evidence::how_much(language, &known.finding);
-    let rate = |value: Option<f64>| value.map(|value| language.rate(value));
-    let size = |value: Option<u64>| value.map(|value| language.size(value as f64));
-    let mechanism =
-        known.finding.mechanism.map(|mechanism| evidence::mechanism(language, mechanism).to_owned());
-    let handshake = evidence.handshake_slowdown.map(|ratio| format!("{}×", language.three_digits(ratio)));
-    for (key, value) in [
-        ("label.how_much", much),
-        ("label.mechanism", mechanism),
-        ("label.subject_goodput", rate(evidence.subject_goodput_bytes_per_second)),
-        ("label.control_goodput", rate(evidence.control_goodput_bytes_per_second)),
-        ("label.limit", rate(evidence.limit_bytes_per_second)),
-        ("label.burst", size(evidence.burst_bytes)),
-        ("label.freeze_after", size(evidence.freeze_after_bytes)),
-        ("label.handshake_slowdown", handshake),
-        ("label.e_value", Some(language.three_digits(evidence.e_value))),
-        ("label.false_alarm", Some(incidents::chance(view, evidence.false_alarm_bound))),
-        ("label.pairs", Some(language.number(evidence.pairs.into(), 0))),
-        ("label.bytes_used", size(Some(evidence.bytes_used))),
-    ] {
-        parts::entry(html, view.text(key), value.as_deref());
-    }
-    html.close("dl");
-    if !known.finding.caveats.is_empty() {
-        html.leaf("h3", &[], view.text("label.caveats"));
-        html.open("ul", &[]);
-        for caveat in &known.finding.caveats {
-            html.leaf("li", &[], &evidence::caveat(language, caveat));
-        }
-        html.close("ul");
-    }
-    html.close("section");
-}
-
 fn phases(html: &mut Html, view: &View, target: &TargetStatus) {
     if target.phases.is_empty() {
         return;
@@ -256,7 +205,7 @@ fn phases(html: &mut Html, view: &View, target: &TargetStatus) {
     html.leaf("p", &[("class", "note")], view.text("label.phases_note"));
     html.open(
         "div",
-        &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-labelledby", "phases")],
+        &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-labelledby", "phases")],
     );
     html.open("table", &[]);
     html.markup("<thead><tr>");
@@ -306,7 +255,7 @@ fn exchanges(html: &mut Html, view: &View, target: &TargetStatus) {
     if !found.is_empty() {
         html.open(
             "div",
-            &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-labelledby", "exchanges")],
+            &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-labelledby", "exchanges")],
         );
         html.open("table", &[]);
         html.markup("<thead><tr>");
