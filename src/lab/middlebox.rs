@@ -3,6 +3,7 @@
 //! A packet and the time go in; packets come out at once or at a deadline. It knows no clock and no socket, and
 //! everything drawn comes from its seed. Every table is bounded: arbitrary packets in any number cost bounded memory.
 
+mod conditions;
 mod effect;
 mod flow;
 mod forge;
@@ -19,9 +20,10 @@ use std::time::Duration;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::model::profile::{CoverageBy, Direction, Effect, Inspection, Profile, Protocol, Rule};
-use crate::wire::packet::{Packet, Transport};
+use crate::model::profile::{CoverageBy, Direction, Effect, Inspection, Profile, Rule};
+use crate::wire::packet::Packet;
 
+use conditions::{closes, in_force, lone_syn, triggers};
 use effect::{Applied, Fate};
 use flow::{Flow, FlowKey, FlowTable};
 use fragments::Fragments;
@@ -370,35 +372,4 @@ impl Middlebox {
             _ => Fate::Pass,
         }
     }
-}
-
-fn in_force(rule: &Rule, now: Duration) -> bool {
-    rule.from.is_none_or(|from| from.0 <= now) && rule.until.is_none_or(|until| now < until.0)
-}
-
-/// Whether what was read triggers a rule.
-fn triggers(rule: &Rule, seen: &Seen) -> bool {
-    if let Some(least) = rule.quic_payload_min {
-        return seen.quic_payload.is_some_and(|payload| payload >= least);
-    }
-    if !rule.seen_in.contains(&seen.protocol) || (rule.encrypted_hello && !seen.encrypted) {
-        return false;
-    }
-    match &seen.name {
-        Some(name) if !rule.names.is_empty() => rule.names_match(name),
-        _ => rule.encrypted_hello && rule.names.is_empty(),
-    }
-}
-
-fn lone_syn(packet: &Packet<'_>) -> bool {
-    matches!(packet.transport, Transport::Tcp(segment) if segment.syn && !segment.ack)
-}
-
-fn closes(packet: &Packet<'_>) -> bool {
-    matches!(packet.transport, Transport::Tcp(segment) if segment.fin || segment.rst)
-}
-
-/// Protocols any rule reads names from.
-fn reads(profile: &Profile, protocol: Protocol) -> bool {
-    profile.rules.iter().any(|rule| rule.seen_in.contains(&protocol))
 }

@@ -7,8 +7,8 @@ use crate::wire::packet::{Packet, Transport};
 use crate::wire::tls::{ClientHello, NoHello};
 use crate::wire::{dns, http, quic, tls};
 
+use super::conditions::reads;
 use super::flow::Flow;
-use super::reads;
 
 /// Bytes of a hello that is put together from segments, at most; browsers' are under 2 KiB.
 const ASSEMBLED_MAX: usize = 8192;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::*;
 use crate::lab::profiles;
 use crate::model::profile::{Coverage, Directions, NamePattern, Per, Span};
-use crate::wire::packet::{Forged, tcp};
+use crate::wire::packet::{Forged, Transport, tcp};
 use crate::wire::tls::craft;
 
 const CLIENT: &str = "100.64.0.1:40000";
