@@ -152,7 +152,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds it. To be called inside [`contain`], or as root.
+    /// Builds it. To be called inside [`contain()`], or as root.
     pub fn start(settings: LabSettings) -> Result<Self, LabError> {
         let clients = u16::try_from(settings.lanes.len()).unwrap_or(u16::MAX);
         if !(1..=LANES_MAX).contains(&clients) {

@@ -235,7 +235,7 @@ pub struct Plan {
     pub check_certificate: bool,
 }
 
-/// An exchange's place in its round; copied into the [`Exchange`](crate::model::Exchange).
+/// An exchange's place in its round; copied into the [`Exchange`].
 #[derive(Debug, Clone)]
 pub struct Label {
     /// Unique id.
