@@ -182,8 +182,8 @@ impl Metrics {
 
     /// Quantiles of the phases of a target that have been seen, in seconds.
     pub fn phase_quantiles(&self, target: &TargetId) -> Vec<PhaseQuantiles> {
-        let state = self.lock();
-        let Some(target) = state.targets.get(target) else { return Vec::new() };
+        let mut state = self.lock();
+        let Some(target) = state.targets.get_mut(target) else { return Vec::new() };
         let of = |phase: Phase| {
             let quantiles = target.phase_quantiles[phase as usize].quantiles()?;
             Some(PhaseQuantiles { phase, quantiles })
@@ -193,7 +193,7 @@ impl Metrics {
 
     /// Quantiles of the goodput of a target, in bytes per second; `None` before any was seen.
     pub fn goodput_quantiles(&self, target: &TargetId) -> Option<Quantiles> {
-        self.lock().targets.get(target)?.goodput_quantiles.quantiles()
+        self.lock().targets.get_mut(target)?.goodput_quantiles.quantiles()
     }
 
     /// Writes the text form (version 0.0.4).

@@ -18,7 +18,7 @@ use crate::{
     catalog,
     config::{self, Config, Overrides, Via},
     engine::{Daemon, DaemonPlan, PlanItem, Setup, subjects},
-    methods::Shape,
+    methods::{Leg, Shape},
     metrics::{HistogramMode, Metrics},
     model::{Command, EndpointKind, HelloKind, Role, Target, TargetId},
     probe::{self, Budgets, HttpChoice, Prober},
@@ -152,6 +152,7 @@ fn plan(config: &Config) -> DaemonPlan {
     });
     let vias = config.via_targets().filter_map(|(via, name, id)| via_item(via, name, id));
     let items: Vec<PlanItem> = own.chain(vias).collect();
+    let controls = items_controls(config, &items);
     DaemonPlan {
         vantage: config.vantage.clone(),
         shape: Shape {
@@ -164,6 +165,35 @@ fn plan(config: &Config) -> DaemonPlan {
         bytes_per_day: config.schedule.bytes_per_day,
         histograms: config.histograms.unwrap_or_else(|| HistogramMode::for_targets(items.len())),
         items,
+        controls,
+    }
+}
+
+/// Every control of the items that is no item itself, once.
+fn items_controls(config: &Config, items: &[PlanItem]) -> Vec<Target> {
+    let mut controls: Vec<Target> = Vec::new();
+    for leg in items.iter().flat_map(|item| &item.subject.controls) {
+        let known = items.iter().map(|item| &item.target).chain(&controls).any(|target| target.id == leg.id);
+        if known {
+            continue;
+        }
+        let configured = config.targets.iter().find(|configured| configured.target.id == leg.id);
+        controls.push(configured.map_or_else(|| via_control(leg), |configured| configured.target.clone()));
+    }
+    controls
+}
+
+/// The other name of a measurement server as a target of its own.
+fn via_control(leg: &Leg) -> Target {
+    Target {
+        id: leg.id.clone(),
+        url: leg.url.clone(),
+        role: Role::Control,
+        kind: EndpointKind::Media,
+        controls: Vec::new(),
+        bytes: 0,
+        connect_to: None,
+        check_certificate: false,
     }
 }
 
@@ -172,6 +202,9 @@ fn via_item(via: &Via, name: &str, id: TargetId) -> Option<PlanItem> {
     let url = Url::parse(&format!("https://{}/bytes/{}", via.address, via.bytes)).ok()?;
     let control = via.controls.first()?;
     let mut subject = subjects::same_server(id.clone(), &url, control, name, control);
+    for leg in &mut subject.controls {
+        leg.id = TargetId::new(format!("{}/{control}", via.id));
+    }
     subject.repeat =
         format!("throttlescope compare --via {} --subject {name} --control {control}", via.address);
     let target = Target {

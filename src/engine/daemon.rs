@@ -28,7 +28,7 @@ use crate::{
 
 use super::{
     job::{self, Finished, Job, Permits, SniKnowledge},
-    plan::DaemonPlan,
+    plan::{DaemonPlan, PlanItem},
     snapshot::{Standing, target_status},
     state::{Mood, TargetState},
 };
@@ -68,6 +68,8 @@ pub struct Daemon {
     metrics: Metrics,
     reload: Reload,
     memory: BTreeMap<TargetId, Memory>,
+    /// When each control that is measured within pairs was last measured.
+    controls: BTreeMap<TargetId, Timestamp>,
     tasks: JoinSet<Done>,
     permits: Permits,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -123,6 +125,7 @@ impl Daemon {
             metrics,
             reload,
             memory: BTreeMap::new(),
+            controls: BTreeMap::new(),
             tasks: JoinSet::new(),
             permits: Permits::new(),
             snapshots,
@@ -228,6 +231,9 @@ impl Daemon {
         for exchange in extra.iter().chain(&judgement.exchanges) {
             self.record(&judgement, exchange);
         }
+        if let Some(control) = &judgement.control {
+            self.controls.insert(control.clone(), at);
+        }
         let memory = self.memory.entry(id.clone()).or_default();
         memory.running = false;
         memory.sni = sni;
@@ -300,6 +306,7 @@ impl Daemon {
                 let plan = &setup.plan;
                 self.metrics.configure(&plan.targets(), &plan.vantage, plan.histograms);
                 self.memory.retain(|id, _| plan.items.iter().any(|item| item.target.id == *id));
+                self.controls.retain(|id, _| plan.controls.iter().any(|control| control.id == *id));
                 self.setup = setup;
                 info!(targets = self.setup.plan.items.len(), "configuration reloaded");
                 self.publish();
@@ -338,7 +345,8 @@ impl Daemon {
         let (now, at) = (self.now(), clock::wall());
         let remaining = self.setup.schedule.remaining_bytes(now);
         self.metrics.set_budget_remaining(remaining);
-        let targets = self.setup.plan.items.iter().enumerate().map(|(index, item)| {
+        let plan = &self.setup.plan;
+        let items = plan.items.iter().enumerate().map(|(index, item)| {
             let id = &item.target.id;
             let effective_interval = self.setup.schedule.effective_interval(index);
             self.metrics.set_effective_interval(id, effective_interval);
@@ -354,12 +362,24 @@ impl Daemon {
             }
             target_status(&item.target, standing, &self.metrics, at)
         });
+        let controls = plan.controls.iter().map(|control| {
+            let serves = |(_, item): &(usize, &PlanItem)| DaemonPlan::serves(item, control);
+            let intervals = plan.items.iter().enumerate().filter(serves);
+            let intervals = intervals.map(|(index, _)| self.setup.schedule.effective_interval(index));
+            let standing = Standing {
+                last_exchange_at: self.controls.get(&control.id).copied(),
+                effective_interval: intervals.min().unwrap_or_default(),
+                ..Standing::default()
+            };
+            self.metrics.set_effective_interval(&control.id, standing.effective_interval);
+            target_status(control, standing, &self.metrics, at)
+        });
         let snapshot = Snapshot {
             started_at: self.started_at,
             at,
             vantage: self.setup.plan.vantage.clone(),
             budget: self.setup.plan.budget(remaining),
-            targets: targets.collect(),
+            targets: items.chain(controls).collect(),
         };
         self.snapshots.send_replace(Arc::new(snapshot));
     }

@@ -17,6 +17,8 @@ pub struct DaemonPlan {
     pub vantage: Vantage,
     /// What is measured on its own schedule, in the order of the configuration.
     pub items: Vec<PlanItem>,
+    /// Controls that are measured within pairs alone.
+    pub controls: Vec<Target>,
     /// What all exchanges have in common; each item has its own number of bytes.
     pub shape: Shape,
     /// What may be spent in any hour.
@@ -28,9 +30,14 @@ pub struct DaemonPlan {
 }
 
 impl DaemonPlan {
-    /// The targets, in the order of the configuration.
+    /// The targets in the order of the configuration, then the controls that are measured within pairs.
     pub fn targets(&self) -> Vec<Target> {
-        self.items.iter().map(|item| item.target.clone()).collect()
+        self.items.iter().map(|item| &item.target).chain(&self.controls).cloned().collect()
+    }
+
+    /// Whether this control is one of the item's.
+    pub(super) fn serves(item: &PlanItem, control: &Target) -> bool {
+        item.subject.controls.iter().any(|leg| leg.id == control.id)
     }
 
     pub(super) const fn budget(&self, remaining_bytes: u64) -> BudgetStatus {

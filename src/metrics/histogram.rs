@@ -124,13 +124,15 @@ impl Native {
 pub(super) struct QuantileRecorder {
     /// Made when first needed; about 6 kB once it has seen 100 ms in microseconds.
     cells: Option<Box<Hdr<u32>>>,
+    /// What was found since the last observation: the page asks for all targets whenever one of them changes.
+    known: Option<Quantiles>,
     /// Cells per unit: 1e6 keeps microseconds of seconds, 1 keeps whole bytes per second.
     scale: f64,
 }
 
 impl QuantileRecorder {
     pub(super) const fn new(scale: f64) -> Self {
-        Self { cells: None, scale }
+        Self { cells: None, known: None, scale }
     }
 
     pub(super) fn record(&mut self, value: f64) {
@@ -139,6 +141,7 @@ impl QuantileRecorder {
         if self.cells.is_none() {
             self.cells = Hdr::new(2).ok().map(Box::new);
         }
+        self.known = None;
         if let Some(cells) = &mut self.cells {
             // Above 2^40 (12 days, a terabyte a second) nothing is real; the bound bounds the memory as well.
             let cell = (value * self.scale).round().clamp(0.0, 2_f64.powi(40));
@@ -147,12 +150,16 @@ impl QuantileRecorder {
     }
 
     /// `None` before the first observation.
-    pub(super) fn quantiles(&self) -> Option<Quantiles> {
-        let cells = self.cells.as_ref().filter(|cells| !cells.is_empty())?;
-        // The middle of a cell halves the error of its upper end.
-        let at = |quantile| cells.median_equivalent(cells.value_at_quantile(quantile)) as f64 / self.scale;
-        let max = cells.median_equivalent(cells.max()) as f64 / self.scale;
-        Some(Quantiles { count: cells.len(), p50: at(0.5), p90: at(0.9), p99: at(0.99), max })
+    pub(super) fn quantiles(&mut self) -> Option<Quantiles> {
+        if self.known.is_none() {
+            let cells = self.cells.as_ref().filter(|cells| !cells.is_empty())?;
+            // The middle of a cell halves the error of its upper end.
+            let middle = |cell: u64| cells.median_equivalent(cell) as f64 / self.scale;
+            let at = |quantile| middle(cells.value_at_quantile(quantile));
+            let (p50, p90, p99) = (at(0.5), at(0.9), at(0.99));
+            self.known = Some(Quantiles { count: cells.len(), p50, p90, p99, max: middle(cells.max()) });
+        }
+        self.known
     }
 }
 
@@ -220,7 +227,7 @@ mod tests {
 
     #[test]
     fn nothing_seen_has_no_quantiles_and_no_memory() {
-        let recorder = QuantileRecorder::new(1.0);
+        let mut recorder = QuantileRecorder::new(1.0);
         assert!(recorder.quantiles().is_none() && recorder.cells.is_none());
     }
 }
