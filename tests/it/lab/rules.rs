@@ -29,8 +29,9 @@ fn t1_drops_and_neither_delays_nor_injects() {
     assert_eq!(counters["forged"], 0);
 }
 
-/// Goodput of `tspu-2021` by object size, as measured with a policer of the kernel's (64 KB and more), in kbit/s.
-const GOODPUT: [(u32, f64); 3] = [(64, 126.0), (128, 126.0), (400, 125.0)];
+/// Goodput by object size as measured with a policer of the kernel's, in kbit/s, and how near ours comes: at 64 KB the
+/// kernel's wasted more of its first second.
+const GOODPUT: [(u32, f64, f64); 3] = [(64, 126.0, 0.1), (128, 126.0, 0.05), (400, 125.0, 0.05)];
 
 #[test]
 fn t2_t4_goodput_by_size_is_the_known_one_both_ways() {
@@ -49,10 +50,10 @@ fn t2_t4_goodput_by_size_is_the_known_one_both_ways() {
             assert_eq!(status, 200.0, "{line}");
             // The first byte is not late: the burst covers it.
             assert!(first < 0.2, "{line}");
-            match GOODPUT.iter().find(|(known, _)| f64::from(*known) == size) {
-                Some((_, known)) => {
+            match GOODPUT.iter().find(|(known, ..)| f64::from(*known) == size) {
+                Some((_, known, near)) => {
                     let goodput = size * 8.192 / total;
-                    assert!((goodput / known - 1.0).abs() < 0.1, "{line}: {goodput} kbit/s");
+                    assert!((goodput / known - 1.0).abs() < *near, "{line}: {goodput} kbit/s");
                 }
                 None if size <= 16.0 => assert!(total < 0.25, "{line}"),
                 None => assert!((1.3..2.1).contains(&total), "{line}"),
