@@ -145,8 +145,8 @@ fn t3() {
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let took = received.join().unwrap();
     assert!(took > HALF, "{took:?}");
-    // In turn they would take twice 2.5 s.
-    assert!(took < Duration::from_millis(4200), "{took:?}");
+    // In turn, or out of one bucket, they could not take less than twice 2.5 s.
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 /// Three seconds at 100 kbit/s; the report says whether a packet was dropped.
