@@ -29,7 +29,7 @@ pub enum ContainError {
 pub enum Interrupt {
     /// It ends everything.
     Ends,
-    /// It is the inner program's affair; everything ends when that does.
+    /// From the terminal it is the inner program's affair, and everything ends when that does.
     Inner,
 }
 
@@ -63,10 +63,11 @@ pub fn contain(interrupt: Interrupt, inside: impl FnOnce() -> u8) -> Result<u8, 
         }
         Side::Parent(child) => {
             drop(watched);
-            if interrupt == Interrupt::Inner {
-                sys::ignore_terminal_signals();
-            }
-            sys::wait_for(child).map_err(|source| ContainError::Step("wait for the laboratory", source))
+            let status = match interrupt {
+                Interrupt::Ends => sys::wait_for(child),
+                Interrupt::Inner => sys::wait_in_foreground(child),
+            };
+            status.map_err(|source| ContainError::Step("wait for the laboratory", source))
         }
     }
 }

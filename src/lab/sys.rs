@@ -91,11 +91,43 @@ pub(super) fn wait_for(child: libc::pid_t) -> io::Result<u8> {
     Ok(libc::WEXITSTATUS(status) as u8)
 }
 
-/// Ignores the terminal's interrupt and quit, as a program does that waits for another in the foreground.
-pub(super) fn ignore_terminal_signals() {
-    for signal in [libc::SIGINT, libc::SIGQUIT] {
-        // SAFETY: SIG_IGN installs no handler of ours.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
+/// Waits as [`wait_for`] does, as a program that waits for another in the foreground: the terminal's interrupt and quit
+/// go to both, and are the other's affair; sent by a process to this one alone they end the child.
+pub(super) fn wait_in_foreground(child: libc::pid_t) -> io::Result<u8> {
+    // SAFETY: a sigset_t is plain data, for which all zeroes is a value; each call writes only into it.
+    let signals = unsafe {
+        let mut signals: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut signals);
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGCHLD] {
+            libc::sigaddset(&raw mut signals, signal);
+        }
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut()))?;
+        signals
+    };
+    loop {
+        // The child's end shows first: it may have come before its signal was blocked.
+        // SAFETY: a siginfo_t is plain data; `waitid` writes only into it, and leaves the child to be waited for.
+        let ended = unsafe {
+            let mut about: libc::siginfo_t = std::mem::zeroed();
+            let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            check(libc::waitid(libc::P_PID, child.cast_unsigned(), &raw mut about, options))?;
+            about.si_pid() != 0
+        };
+        if ended {
+            return wait_for(child);
+        }
+        // SAFETY: both outlive the call, which writes only into the second.
+        let (signal, sent_by_process) = unsafe {
+            let mut about: libc::siginfo_t = std::mem::zeroed();
+            let signal = libc::sigwaitinfo(&raw const signals, &raw mut about);
+            (signal, about.si_code == libc::SI_USER)
+        };
+        if sent_by_process && [libc::SIGINT, libc::SIGQUIT].contains(&signal) {
+            // SAFETY: takes integers only; the child is ours and not yet waited for.
+            check(unsafe { libc::kill(child, libc::SIGKILL) })?;
+            wait_for(child)?;
+            return Ok((128 + signal) as u8);
+        }
     }
 }
 

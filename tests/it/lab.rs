@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -101,30 +102,32 @@ fn exit_status_is_the_commands_or_says_what_failed() {
 }
 
 #[test]
-fn a_killed_laboratory_leaves_no_process() {
+fn a_killed_or_interrupted_laboratory_leaves_no_process() {
     if !available("killed") {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let mark = directory.path().join("mark");
-    let mark = mark.to_str().unwrap();
-    let mut child =
-        lab(&["clean", "-q", "--", "sh", "-c", "touch \"$0\"; exec tail -f \"$0\"", mark]).spawn().unwrap();
-    while !Path::new(mark).exists() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+    for signal in ["KILL", "INT", "TERM"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = directory.path().join("mark");
+        let mark = mark.to_str().unwrap();
+        let watch = "touch \"$0\"; tail -f \"$0\" & wait";
+        let mut child = lab(&["clean", "-q", "--", "sh", "-c", watch, mark]).spawn().unwrap();
+        while !Path::new(mark).exists() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        assert!(!child.wait().unwrap().success());
+        let alive = || {
+            std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
+                std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(mark))
+            })
+        };
+        let gone = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            !alive()
+        });
+        assert!(gone, "the command outlived the laboratory after {signal}");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let alive = || {
-        std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
-            std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(mark))
-        })
-    };
-    let gone = (0..500).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        !alive()
-    });
-    assert!(gone, "the command outlived the laboratory");
 }
 
 #[test]
