@@ -108,11 +108,20 @@ impl Metrics {
         }
     }
 
+    /// The verdict that stands, which may outlast the findings of single rounds. While none stands, the verdict of the
+    /// strongest comparison's last finding is shown.
+    pub fn set_verdict(&self, target: &TargetId, verdict: Option<Verdict>) {
+        if let Some(target) = self.lock().targets.get_mut(target) {
+            target.standing = verdict;
+        }
+    }
+
     /// The target has not been reached for long: its verdict no longer speaks of the present and is withdrawn until the
     /// next judgement.
     pub fn set_stale(&self, target: &TargetId) {
         if let Some(target) = self.lock().targets.get_mut(target) {
             target.findings = Default::default();
+            target.standing = None;
         }
     }
 

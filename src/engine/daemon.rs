@@ -353,12 +353,15 @@ impl Daemon {
             let state = self.memory.get(id).map(|memory| &memory.state);
             let standing = Standing {
                 verdict: state.and_then(TargetState::verdict),
+                basis: state.and_then(TargetState::basis),
                 findings: state.map(TargetState::findings).unwrap_or_default(),
                 last_exchange_at: state.and_then(TargetState::last_exchange_at),
                 effective_interval,
             };
             if standing.is_stale(at) {
                 self.metrics.set_stale(id);
+            } else {
+                self.metrics.set_verdict(id, standing.verdict.map(|(verdict, _)| verdict));
             }
             target_status(&item.target, standing, &self.metrics, at)
         });

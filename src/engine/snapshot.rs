@@ -16,6 +16,7 @@ const STALE_INTERVALS: u32 = 3;
 #[derive(Default)]
 pub(super) struct Standing {
     pub(super) verdict: Option<(Verdict, Timestamp)>,
+    pub(super) basis: Option<FindingStatus>,
     pub(super) findings: Vec<FindingStatus>,
     pub(super) last_exchange_at: Option<Timestamp>,
     pub(super) effective_interval: Duration,
@@ -47,6 +48,7 @@ pub(super) fn target_status(
         host: target.url.host_str().unwrap_or_default().to_owned(),
         verdict,
         since,
+        basis: standing.basis.filter(|_| !stale),
         stale,
         findings: standing.findings,
         last_exchange_at: standing.last_exchange_at,

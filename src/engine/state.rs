@@ -38,6 +38,8 @@ pub(super) struct TargetState {
     windows: BTreeMap<Comparison, VecDeque<Vec<Exchange>>>,
     findings: BTreeMap<Comparison, FindingStatus>,
     verdict: Option<(Verdict, Timestamp)>,
+    /// The last finding that says what the verdict says.
+    basis: Option<FindingStatus>,
     calm_rounds: usize,
     last_exchange_at: Option<Timestamp>,
 }
@@ -90,8 +92,8 @@ impl TargetState {
 
     /// The verdict of the strongest comparison, held for a while once it accuses.
     fn settle(&mut self, at: Timestamp) {
-        let Some((_, strongest)) = self.findings.last_key_value() else { return };
-        let strongest = strongest.finding.verdict;
+        let Some((_, finding)) = self.findings.last_key_value() else { return };
+        let strongest = finding.finding.verdict;
         let standing = self.verdict.map(|(verdict, _)| verdict);
         let held = standing.is_some_and(Verdict::accuses)
             && !strongest.accuses()
@@ -99,10 +101,17 @@ impl TargetState {
         if !held && standing != Some(strongest) {
             self.verdict = Some((strongest, at));
         }
+        if self.verdict.is_some_and(|(verdict, _)| verdict == strongest) {
+            self.basis = Some(finding.clone());
+        }
     }
 
     pub(super) fn verdict(&self) -> Option<(Verdict, Timestamp)> {
         self.verdict
+    }
+
+    pub(super) fn basis(&self) -> Option<FindingStatus> {
+        self.basis.clone()
     }
 
     pub(super) const fn last_exchange_at(&self) -> Option<Timestamp> {

@@ -139,7 +139,7 @@ fn judgement(family: Family, id: &str, target: &TargetState, samples: &mut Sampl
             }
         }
         Family::Verdict => {
-            let current = target.strongest().map(|known| known.verdict);
+            let current = target.verdict();
             for verdict in Verdict::ALL {
                 samples.number(&[id, verdict.name()], f64::from(u8::from(current == Some(verdict))));
             }

@@ -90,6 +90,8 @@ pub(super) struct TargetState {
     pub(super) rtt: Option<f64>,
     pub(super) last_exchange: Option<f64>,
     pub(super) effective_interval: Option<f64>,
+    /// The verdict that the engine says stands; `None`: it has not said.
+    pub(super) standing: Option<Verdict>,
     /// In the order of `COMPARISONS`.
     pub(super) findings: [Option<Known>; COMPARISONS.len()],
     pub(super) phase_quantiles: [QuantileRecorder; Phase::ALL.len()],
@@ -201,6 +203,7 @@ impl TargetState {
             rtt: None,
             last_exchange: None,
             effective_interval: None,
+            standing: None,
             findings: Default::default(),
             phase_quantiles: std::array::from_fn(|_| QuantileRecorder::new(1e6)),
             goodput_quantiles: QuantileRecorder::new(1.0),
@@ -233,6 +236,11 @@ impl TargetState {
             evidence_log10: Some(evidence.e_value.log10()).filter(|log| log.is_finite()),
             limit: evidence.limit_bytes_per_second.filter(|limit| limit.is_finite()),
         });
+    }
+
+    /// What stands, else what the strongest comparison last said.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.standing.or_else(|| self.strongest().map(|known| known.verdict))
     }
 
     /// The finding of the strongest comparison.

@@ -106,6 +106,8 @@ pub struct TargetStatus {
     pub verdict: Option<Verdict>,
     /// Since when that verdict holds.
     pub since: Option<Timestamp>,
+    /// The finding that it rests on. Findings since may say less: an accusation stands until several calm rounds.
+    pub basis: Option<FindingStatus>,
     /// No exchange for three effective intervals: the verdict no longer speaks of the present.
     pub stale: bool,
     /// The last finding of each comparison, strongest first.

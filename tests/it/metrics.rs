@@ -264,6 +264,11 @@ fn the_verdict_is_the_strongest_comparisons_and_is_withdrawn_when_stale() {
     assert_eq!(value(&text, &of("evidence_log10")), Some(2.0));
     assert!(!text.contains("comparison=\"sni\""), "no ratio is known, and no evidence has no logarithm");
 
+    metrics.set_verdict(&TargetId::new("shop/images"), Some(Verdict::Throttled));
+    let text = metrics.encode_text();
+    assert_eq!(verdict(&text, Verdict::Throttled), Some(1.0), "what stands outlasts single findings");
+    assert_eq!(verdict(&text, Verdict::Normal), Some(0.0));
+
     metrics.set_stale(&TargetId::new("shop/images"));
     let text = metrics.encode_text();
     assert!(Verdict::ALL.iter().all(|&state| verdict(&text, state) == Some(0.0)));

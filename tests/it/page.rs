@@ -260,6 +260,7 @@ fn status(id: &str, role: Role, verdict: Option<Verdict>, stale: bool, caveats: 
         host: "pbs.twimg.example".into(),
         verdict,
         since: verdict.map(|_| hours(40)),
+        basis: verdict.map(|verdict| finding(verdict, Comparison::Sni, Vec::new())),
         stale,
         findings: verdict.map(|verdict| finding(verdict, Comparison::Sni, caveats)).into_iter().collect(),
         last_exchange_at: Some(hours(0)),
@@ -274,6 +275,8 @@ fn snapshot() -> Snapshot {
     let subject = |id: &str, verdict| status(id, Role::Subject, Some(verdict), false, Vec::new());
     let mut images = subject("twitter/images", Verdict::Throttled);
     images.findings[0].finding.caveats = vec![Caveat::Patchy(0.97), Caveat::CertificateUnchecked];
+    // An accusation stands for a while although the last round alone does not accuse.
+    images.findings[0].finding.verdict = Verdict::Inconclusive;
     images.findings.push(finding(Verdict::Inconclusive, Comparison::Control, caveats()));
     let mut targets = vec![
         subject("youtube/video", Verdict::Normal),

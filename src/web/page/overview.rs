@@ -1,6 +1,6 @@
 //! The first page: the answer in one sentence, every platform, the incidents of the last month, the controls.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use super::{
     Page, View, evidence, incidents,
@@ -12,14 +12,24 @@ use crate::{
     web::html::Html,
 };
 
-/// Names of the built-in platforms by id.
-static NAMES: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
-    catalog::builtin().platforms.into_iter().map(|platform| (platform.id, platform.name)).collect()
-});
+/// The built-in platforms, for their names and domains.
+static BUILTIN: LazyLock<Vec<catalog::Platform>> = LazyLock::new(|| catalog::builtin().platforms);
 
 /// A platform's name for people: the catalogue's, else its id.
-pub(super) fn platform_name(id: &str) -> &str {
-    NAMES.get(id).map_or(id, String::as_str)
+fn platform_name(id: &str) -> &str {
+    BUILTIN.iter().find(|platform| platform.id == id).map_or(id, |platform| &platform.name)
+}
+
+/// The platform of a target: its id's, or the one that owns its name, as with names on a measurement server.
+fn platform_of(target: &TargetStatus) -> &str {
+    let id = target.id.as_str();
+    let own = target.id.platform().unwrap_or(id);
+    if BUILTIN.iter().any(|platform| platform.id == own) {
+        return own;
+    }
+    let name = id.rsplit('/').next().unwrap_or_default();
+    let owner = BUILTIN.iter().find(|platform| platform.owns(name) || platform.owns(&target.host));
+    owner.map_or(own, |platform| &platform.id)
 }
 
 /// The targets of one platform.
@@ -64,7 +74,7 @@ pub(super) fn page(view: &View) -> Page {
 fn platforms(targets: &[TargetStatus]) -> Vec<Platform<'_>> {
     let mut platforms: Vec<Platform> = Vec::new();
     for target in targets.iter().filter(|target| target.role != Role::Control) {
-        let id = target.id.platform().unwrap_or(target.id.as_str());
+        let id = platform_of(target);
         match platforms.iter_mut().find(|platform| platform.id == id) {
             Some(platform) => platform.targets.push(target),
             None => platforms.push(Platform { id, targets: vec![target] }),
@@ -118,7 +128,7 @@ fn card(html: &mut Html, view: &View, platform: &Platform) {
             html.close("dd");
             html.close("div");
         }
-        if let Some(known) = target.findings.first() {
+        if let Some(known) = &target.basis {
             let much = evidence::how_much(language, &known.finding);
             parts::entry(html, view.text("label.how_much"), much.as_deref());
             evidence::sureness(html, view, known.comparison, &known.finding);

@@ -51,7 +51,7 @@ fn verdict(html: &mut Html, view: &View, target: &TargetStatus) {
     let standing = Standing::of(target);
     html.open("section", &[("class", "verdict-panel"), ("aria-label", view.text("label.verdict"))]);
     parts::verdict(html, view, standing);
-    if let (Standing::Judged(_), Some(known)) = (standing, target.findings.first()) {
+    if let (Standing::Judged(_), Some(known)) = (standing, &target.basis) {
         let said = evidence::sentence(view, target.id.as_str(), known.comparison, &known.finding);
         html.leaf("p", &[("class", "sentence")], &said);
     }
@@ -67,7 +67,7 @@ fn verdict(html: &mut Html, view: &View, target: &TargetStatus) {
         html.close("dd");
         html.close("div");
     }
-    if let Some(known) = target.findings.first() {
+    if let Some(known) = &target.basis {
         evidence::sureness(html, view, known.comparison, &known.finding);
     }
     parts::entry(html, view.text("label.host"), Some(&target.host));
