@@ -33,7 +33,7 @@ const KEYS: [(&str, &[&str]); 8] = [
     ("safety", &["acknowledged"]),
     ("vantage", &["country", "asn", "operator", "network"]),
     ("web", &["listen"]),
-    ("store", &["path", "retention"]),
+    ("store", &["path", "retention", "max_size"]),
     ("schedule", &["interval", "bytes_per_hour", "bytes_per_day"]),
     ("tls", &["ca_file"]),
     ("catalog", &["platforms", "file"]),
@@ -88,6 +88,8 @@ pub struct Store {
     pub path: PathBuf,
     /// How long measurements are kept.
     pub retention: Duration,
+    /// The database may not grow larger; the oldest measurements go first.
+    pub max_bytes: u64,
 }
 
 /// `[schedule]`.

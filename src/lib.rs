@@ -7,14 +7,14 @@
 //!  config + catalogue ─► targets ─► schedule ─► methods ─► probe ─► Measurement
 //!                                                                      │
 //!         metrics ◄─┐                                                  ▼
-//!   status page/API ◄┴─── events ◄── analysis (pure: pair, e-process, mechanism, series)
-//!                                                                      ▲
+//!   status page/API ◄┼─── events ◄── analysis (pure: pair, e-process, mechanism, series)
+//!             store ◄┘                                                 ▲
 //!                       recorded measurements, pcap, CSV ──────────────┘   (analyze: same core, past data)
 //! ```
 //!
 //! Imports go downwards only:
-//! `cli` · `engine`, `lab`, `web` · `methods`, `config` · `probe`, `analysis`, `recorded`, `report`, `metrics`, `schedule`,
-//! `catalog`, `serve` · `wire`, `clock` · `model`.
+//! `cli` · `engine`, `lab`, `web` · `methods`, `config` · `probe`, `analysis`, `recorded`, `report`, `metrics`, `store`,
+//! `schedule`, `catalog`, `serve` · `wire`, `clock` · `model`.
 
 pub mod analysis;
 pub mod catalog;
@@ -31,5 +31,6 @@ pub mod recorded;
 pub mod report;
 pub mod schedule;
 pub mod serve;
+pub mod store;
 pub mod web;
 pub mod wire;

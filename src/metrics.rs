@@ -189,6 +189,21 @@ impl Metrics {
         }
     }
 
+    /// Takes an exchange of an earlier process into the quantiles alone: counters and histograms start from zero in every
+    /// process, what people read goes on. Seconds of each phase in their order, goodput in bytes per second.
+    pub fn remember(&self, target: &TargetId, phases: [Option<f64>; Phase::ALL.len()], goodput: Option<f64>) {
+        if let Some(target) = self.lock().targets.get_mut(target) {
+            for (recorder, seconds) in target.phase_quantiles.iter_mut().zip(phases) {
+                if let Some(seconds) = seconds {
+                    recorder.record(seconds);
+                }
+            }
+            if let Some(goodput) = goodput {
+                target.goodput_quantiles.record(goodput);
+            }
+        }
+    }
+
     /// Quantiles of the phases of a target that have been seen, in seconds.
     pub fn phase_quantiles(&self, target: &TargetId) -> Vec<PhaseQuantiles> {
         let mut state = self.lock();

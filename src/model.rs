@@ -8,6 +8,7 @@ mod curve;
 mod detector;
 mod exchange;
 mod failure;
+mod incident;
 mod judgement;
 mod measurement;
 mod phase;
@@ -26,6 +27,7 @@ pub use detector::{
 };
 pub use exchange::{Exchange, Family, Hello, HelloKind, LATENESS_MAX, Request, Role};
 pub use failure::{Failure, FailureDetail, FailureKind};
+pub use incident::{IncidentChange, IncidentRecord};
 pub use judgement::Judgement;
 pub use measurement::{MEASUREMENT_SCHEMA, Measurement};
 pub use phase::{Phase, Timeline};

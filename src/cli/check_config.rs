@@ -73,6 +73,7 @@ fn effective(config: &Config) -> String {
     line("\n[store]".to_owned(), "");
     line(format!("path = {}", quoted(&config.store.path.display().to_string())), "the database");
     line(format!("retention = {}", duration(config.store.retention)), "how long measurements are kept");
+    line(format!("max_size = {}", bytes(config.store.max_bytes)), "the database grows no larger");
     line("\n[schedule]".to_owned(), "");
     let wishes = &config.schedule;
     line(format!("interval = {}", duration(wishes.interval)), "a wish; budgets may make it longer");

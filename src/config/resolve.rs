@@ -21,6 +21,9 @@ use super::{
 /// Kept for a season: long enough to compare a month with the one before (design, section 6).
 const RETENTION: Duration = Duration::from_hours(24 * 90);
 
+/// A season at the default budgets takes less than half of it (`docs/store.md`).
+const STORE_BYTES: u64 = 1_000_000_000;
+
 /// Wished interval, and budgets that a metered line can bear (design, section 6).
 const INTERVAL: Duration = Duration::from_mins(5);
 const BYTES_PER_HOUR: u64 = 20_000_000;
@@ -111,8 +114,9 @@ fn web(mut section: Section, problems: &mut Vec<Problem>) -> Web {
 fn store(mut section: Section, directory: &Path, problems: &mut Vec<Problem>) -> Store {
     let path = section.text("path", problems, |text| file_name(directory, text));
     let retention = section.text("retention", problems, values::duration).unwrap_or(RETENTION);
+    let max_bytes = section.text("max_size", problems, values::database_size).unwrap_or(STORE_BYTES);
     section.finish(keys("store"), problems);
-    Store { path: path.unwrap_or_else(store_path), retention }
+    Store { path: path.unwrap_or_else(store_path), retention, max_bytes }
 }
 
 /// `$XDG_STATE_HOME/throttlescope`, which is below the home directory; without one, as in the image, `/var/lib`.

@@ -21,6 +21,14 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// The bound of the database: below a few megabytes it would hold nothing but its own tables.
+pub(super) fn database_size(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        small if small < 10_000_000 => Err(format!("`{text}` is too small, write \"10MB\" or more")),
+        large => Ok(large),
+    }
+}
+
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration.is_zero() => Err("must be above zero".to_owned()),

@@ -33,9 +33,6 @@ const KNOWN_FAILURES: [(Phase, &[FailureKind]); 5] = {
     ]
 };
 
-/// Goodput of smaller bodies is round-trip time in disguise (design: an exchange of at most 16 KiB is cheap).
-const GOODPUT_BYTES_MIN: u64 = 16 * 1024;
-
 /// Everything that is exposed.
 #[derive(Debug)]
 pub(super) struct State {
@@ -172,15 +169,15 @@ impl State {
         target.count(exchange);
         let Some(histograms) = self.histograms.get_mut(self.mode.label(id)) else { return };
         for phase in Phase::ALL {
-            if let Some(seconds) = phase_seconds(exchange, phase) {
+            if let Some(seconds) = exchange.seconds_of(phase) {
                 histograms.phases[phase as usize].observe(seconds);
                 target.phase_quantiles[phase as usize].record(seconds);
             }
         }
-        if exchange.failure.as_ref().is_none_or(|failure| tells_duration(failure.kind)) {
+        if exchange.tells_duration() {
             histograms.exchange.observe(exchange.duration.as_secs_f64());
         }
-        if let Some(goodput) = goodput(exchange) {
+        if let Some(goodput) = exchange.goodput() {
             histograms.goodput.observe(goodput);
             target.goodput_quantiles.record(goodput);
         }
@@ -216,7 +213,7 @@ impl TargetState {
             *self.failures.entry((failure.phase, failure.kind)).or_default() += 1;
         }
         self.received_bytes += exchange.bytes;
-        self.transfer_seconds += transfer_seconds(exchange);
+        self.transfer_seconds += exchange.transfer_seconds();
         let began = exchange.started_at.as_duration().as_secs_f64();
         self.last_exchange = Some(began + exchange.duration.as_secs_f64());
         if let Some(tcp) = &exchange.tcp {
@@ -267,38 +264,4 @@ impl TargetInfo {
             host: target.url.host_str().unwrap_or_default().to_owned(),
         }
     }
-}
-
-/// Whether a phase that ended in this failure lasted at least (our own budget), or exactly (an answer that we do not
-/// like), as long as was seen. A refusal or a reset says nothing about how long the phase takes.
-const fn tells_duration(kind: FailureKind) -> bool {
-    kind.is_censoring() || matches!(kind, FailureKind::HttpError)
-}
-
-/// The time in `phase` where it belongs into a distribution.
-fn phase_seconds(exchange: &Exchange, phase: Phase) -> Option<f64> {
-    let failed_here = exchange.failure.as_ref().filter(|failure| failure.phase == phase);
-    if failed_here.is_some_and(|failure| !tells_duration(failure.kind)) {
-        return None;
-    }
-    exchange.phases.duration(phase).map(|duration| duration.as_secs_f64())
-}
-
-/// Time spent receiving bodies: from each first byte to the end of its response.
-fn transfer_seconds(exchange: &Exchange) -> f64 {
-    let receiving = |request: &crate::model::Request| {
-        request.first_byte.map(|first| request.end.saturating_sub(first).as_secs_f64())
-    };
-    exchange.requests.iter().filter_map(receiving).sum()
-}
-
-/// Body bytes per second of transfer, where that says something about the line.
-fn goodput(exchange: &Exchange) -> Option<f64> {
-    let seconds = transfer_seconds(exchange);
-    let refused = exchange.status.is_none_or(|status| status >= 400);
-    let cut_short = exchange.reached == Phase::Transfer
-        && (exchange.censored
-            || exchange.failure.as_ref().is_some_and(|failure| failure.kind.is_censoring()));
-    let bulk = exchange.bytes > GOODPUT_BYTES_MIN || cut_short;
-    (bulk && !refused && seconds > 0.0).then(|| exchange.bytes as f64 / seconds)
 }

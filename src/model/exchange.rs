@@ -17,6 +17,9 @@ pub const LATENESS_MAX: Duration = Duration::from_millis(20);
 /// What a TLS handshake usually takes towards us: certificates of 3 to 6 KB.
 const HANDSHAKE_BYTES: u64 = 6 * 1024;
 
+/// Goodput of smaller bodies is round-trip time in disguise (design: an exchange of at most 16 KiB is cheap).
+const GOODPUT_BYTES_MIN: u64 = 16 * 1024;
+
 /// One connection and what was asked over it, DNS to last byte. Never an error: whatever happened is in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of the record, fixed by its JSON form")]
@@ -111,6 +114,38 @@ impl Exchange {
     /// Whether the transfer ended as asked: no failure and not cut short.
     pub const fn is_complete(&self) -> bool {
         self.failure.is_none() && !self.censored
+    }
+
+    /// Whether its duration says how long such an exchange takes, exactly or at least.
+    pub fn tells_duration(&self) -> bool {
+        self.failure.as_ref().is_none_or(|failure| failure.kind.tells_duration())
+    }
+
+    /// The seconds of a phase where they belong into a distribution.
+    pub fn seconds_of(&self, phase: Phase) -> Option<f64> {
+        let failed_here = self.failure.as_ref().filter(|failure| failure.phase == phase);
+        if failed_here.is_some_and(|failure| !failure.kind.tells_duration()) {
+            return None;
+        }
+        self.phases.duration(phase).map(|duration| duration.as_secs_f64())
+    }
+
+    /// Time spent receiving bodies: from each first byte to the end of its response.
+    pub fn transfer_seconds(&self) -> f64 {
+        let receiving = |request: &Request| {
+            request.first_byte.map(|first| request.end.saturating_sub(first).as_secs_f64())
+        };
+        self.requests.iter().filter_map(receiving).sum()
+    }
+
+    /// Body bytes per second of transfer, where that says something about the line.
+    pub fn goodput(&self) -> Option<f64> {
+        let seconds = self.transfer_seconds();
+        let refused = self.status.is_none_or(|status| status >= 400);
+        let cut_short = self.reached == Phase::Transfer
+            && (self.censored || self.failure.as_ref().is_some_and(|failure| failure.kind.is_censoring()));
+        let bulk = self.bytes > GOODPUT_BYTES_MIN || cut_short;
+        (bulk && !refused && seconds > 0.0).then(|| self.bytes as f64 / seconds)
     }
 }
 

@@ -105,6 +105,12 @@ impl FailureKind {
     pub const fn is_censoring(self) -> bool {
         matches!(self, Self::Timeout | Self::Stalled)
     }
+
+    /// Whether a phase that ended in this failure lasted at least (our own budget), or exactly (an answer that we do not
+    /// like), as long as was seen. A refusal or a reset says nothing about how long the phase takes.
+    pub const fn tells_duration(self) -> bool {
+        self.is_censoring() || matches!(self, Self::HttpError)
+    }
 }
 
 impl std::fmt::Display for FailureKind {

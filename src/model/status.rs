@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Comparison, EndpointKind, Finding, Measurement, Phase, Role, TargetId, Vantage, Verdict, seconds,
@@ -124,7 +124,7 @@ pub struct TargetStatus {
 }
 
 /// A finding and when it was made.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FindingStatus {
     /// By which comparison.
     pub comparison: Comparison,

@@ -85,6 +85,7 @@ fn the_defaults_are_printed_with_their_meaning_and_what_follows() {
         "listen = \"127.0.0.1:10474\"",
         "path = \"/nonexistent/state/throttlescope/throttlescope.db\"",
         "retention = \"90d\"",
+        "max_size = \"1GB\"",
         "interval = \"5m\"",
         "bytes_per_hour = \"20MB\"",
         "bytes_per_day = \"200MB\"",

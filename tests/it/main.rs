@@ -19,5 +19,6 @@ mod probe;
 mod prometheus;
 mod series;
 mod serve;
+mod store;
 mod support;
 mod web;

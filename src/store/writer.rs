@@ -1,0 +1,363 @@
+//! The one thread that writes: takes batches from a bounded queue, and tries again where it cannot write.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::{
+    Batch, Health, Restored, Settings, StoreError, migrate, restore, retain,
+    retain::TrustedClock,
+    write::{self, Numbers, micros},
+};
+use crate::clock;
+
+/// Batches that may wait: an hour of a round every second.
+const QUEUE: usize = 4096;
+
+/// Batches that are written in one transaction, when so many wait.
+const AT_ONCE: usize = 64;
+
+/// Pauses between two attempts where the store cannot be written.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// How often age and size are looked at, and that we are there is written down.
+const TIDY: Duration = Duration::from_mins(1);
+
+/// So many batches in less time are looked at as well: size is bounded whatever the pace.
+const TIDY_BATCHES: usize = 1000;
+
+/// Steps of tidying in a row before the queue has its turn.
+const TIDY_STEPS: u32 = 4;
+
+/// The handle to the writer. Dropping it without [`Self::close`] leaves what is queued to the thread.
+#[derive(Debug)]
+pub struct Store {
+    sender: Option<SyncSender<Batch>>,
+    thread: Option<JoinHandle<()>>,
+    dropped: std::sync::Mutex<Box<dyn Tell>>,
+    closing: Arc<AtomicBool>,
+}
+
+/// Takes news of the store.
+trait Tell: FnMut(Health) + Send {}
+impl<T: FnMut(Health) + Send> Tell for T {}
+
+impl std::fmt::Debug for dyn Tell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tell")
+    }
+}
+
+impl Store {
+    /// Opens the database, makes it where it is not there, reads what is to be taken up again, and starts to write. Where
+    /// that fails now the thread goes on trying, and `tell` hears why.
+    pub fn open(settings: Settings, tell: impl FnMut(Health) + Send + Clone + 'static) -> (Self, Restored) {
+        let mut opening = tell.clone();
+        let (open, restored) = match Open::new(&settings.path) {
+            Ok((open, restored)) => {
+                opening(Health::Writable);
+                (Some(open), restored)
+            }
+            Err(error) => {
+                opening(Health::Failed(error.to_string()));
+                // What can be read is taken up even where nothing can be written.
+                let read = migrate::open_to_read(&settings.path).ok();
+                (None, read.and_then(|connection| restore::restore(&connection).ok()).unwrap_or_default())
+            }
+        };
+        let (sender, receiver) = sync_channel(QUEUE);
+        let closing = Arc::new(AtomicBool::new(false));
+        let mut writer = Writer {
+            settings,
+            open,
+            tell: Box::new(tell.clone()),
+            clock: TrustedClock::new(clock::now(), clock::wall()),
+            started: clock::wall(),
+            pause: RETRY_MIN,
+            closing: Arc::clone(&closing),
+        };
+        let thread =
+            std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&receiver));
+        let thread = match thread {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                opening(Health::Failed(format!("no thread for the store: {error}")));
+                None
+            }
+        };
+        let dropped = std::sync::Mutex::new(Box::new(tell) as Box<dyn Tell>);
+        (Self { sender: Some(sender), thread, dropped, closing }, restored)
+    }
+
+    /// Queues a batch. Never waits; `false` where the queue was full and the batch is lost.
+    pub fn submit(&self, batch: Batch) -> bool {
+        let Some(sender) = &self.sender else { return false };
+        match sender.try_send(batch) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                if let Ok(mut tell) = self.dropped.lock() {
+                    tell(Health::Dropped(1));
+                }
+                false
+            }
+        }
+    }
+
+    /// Writes what is queued, notes the end in order, and closes. Gives up at the first failure.
+    pub fn close(mut self) {
+        self.sender = None;
+        self.closing.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A writer that panicked has been reported by the panic itself.
+            thread.join().ok();
+        }
+    }
+}
+
+/// Takes the lock that one writer holds. The file stays: deleting it would let two hold it.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let sentence = |error: std::io::Error| StoreError::of_file(path, &error);
+    let file = File::options().create(true).truncate(false).write(true).open(name).map_err(sentence)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
+        Err(std::fs::TryLockError::Error(error)) => Err(sentence(error)),
+    }
+}
+
+/// A database that can be written.
+struct Open {
+    connection: Connection,
+    numbers: Numbers,
+    /// The row of this start.
+    run: Option<i64>,
+    _lock: File,
+}
+
+impl Open {
+    fn new(path: &Path) -> Result<(Self, Restored), StoreError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| StoreError::of_file(path, &error))?;
+        }
+        let lock = lock(path)?;
+        let connection = migrate::open_to_write(path)?;
+        let restored = restore::restore(&connection).map_err(|error| StoreError::of(path, &error))?;
+        Ok((Self { connection, numbers: Numbers::default(), run: None, _lock: lock }, restored))
+    }
+}
+
+/// The thread's own state.
+struct Writer {
+    settings: Settings,
+    open: Option<Open>,
+    tell: Box<dyn Tell>,
+    clock: TrustedClock,
+    started: Timestamp,
+    pause: Duration,
+    closing: Arc<AtomicBool>,
+}
+
+impl Writer {
+    fn run(&mut self, receiver: &Receiver<Batch>) {
+        self.heartbeat(false);
+        let mut waiting: Vec<Batch> = Vec::new();
+        let (mut tidied, mut written) = (clock::now(), 0);
+        loop {
+            let patience = if waiting.is_empty() && self.open.is_some() { TIDY } else { self.pause };
+            let over = match receiver.recv_timeout(if waiting.len() < AT_ONCE {
+                patience
+            } else {
+                Duration::ZERO
+            }) {
+                Ok(batch) => {
+                    waiting.push(batch);
+                    waiting.extend(receiver.try_iter().take(AT_ONCE.saturating_sub(waiting.len())));
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            written += waiting.len();
+            if self.write(&mut waiting) {
+                self.pause = RETRY_MIN;
+                let due = clock::now().saturating_duration_since(tidied) >= TIDY;
+                if due || written >= TIDY_BATCHES || over {
+                    (tidied, written) = (clock::now(), 0);
+                    self.heartbeat(over);
+                    self.tidy();
+                }
+            } else if over {
+                return;
+            } else if waiting.len() >= AT_ONCE {
+                // The queue itself keeps what comes meanwhile.
+                self.sleep();
+                self.pause = (self.pause * 2).min(RETRY_MAX);
+            } else {
+                self.pause = (self.pause * 2).min(RETRY_MAX);
+            }
+            if over && waiting.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Waits before the next attempt, unless the store is closed.
+    fn sleep(&self) {
+        let mut left = self.pause;
+        while !left.is_zero() && !self.closing.load(Ordering::Relaxed) {
+            let step = left.min(Duration::from_millis(100));
+            std::thread::sleep(step);
+            left = left.saturating_sub(step);
+        }
+    }
+
+    /// Writes all of `waiting` in one transaction; `false` where that failed, and they are kept.
+    fn write(&mut self, waiting: &mut Vec<Batch>) -> bool {
+        if self.open.is_none() && !self.reopen() {
+            return false;
+        }
+        if waiting.is_empty() {
+            return true;
+        }
+        let Some(open) = &mut self.open else { return false };
+        let result = transact(open, waiting);
+        match result {
+            Ok(()) => {
+                waiting.clear();
+                true
+            }
+            Err(error) if is_our_own(&error) => {
+                // Trying again would fail for ever; what can be written of the rest is.
+                self.fail(&format!("a record cannot be written: {error}; please report it"));
+                self.salvage(waiting);
+                true
+            }
+            Err(error) => {
+                let sentence = StoreError::of(&self.settings.path, &error).to_string();
+                self.fail(&sentence);
+                self.open = None;
+                false
+            }
+        }
+    }
+
+    /// Writes batches one by one and leaves out those that cannot be.
+    fn salvage(&mut self, waiting: &mut Vec<Batch>) {
+        for batch in waiting.drain(..) {
+            let written = self.open.as_mut().is_some_and(|open| transact(open, &[batch]).is_ok());
+            if !written {
+                (self.tell)(Health::Dropped(1));
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> bool {
+        match Open::new(&self.settings.path) {
+            Ok((open, _)) => {
+                self.open = Some(open);
+                (self.tell)(Health::Writable);
+                self.heartbeat(false);
+                self.open.is_some()
+            }
+            Err(error) => {
+                self.fail(&error.to_string());
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, sentence: &str) {
+        if let Some(open) = &mut self.open {
+            open.numbers.forget();
+        }
+        (self.tell)(Health::Failed(sentence.to_owned()));
+    }
+
+    /// Notes that we are there, or that we end in order.
+    fn heartbeat(&mut self, ended: bool) {
+        let Some(open) = &mut self.open else { return };
+        let (started, now) = (micros(self.started), micros(clock::wall()));
+        let written = match open.run {
+            Some(run) => open
+                .connection
+                .execute("UPDATE runs SET seen = ?2, ended = ?3 WHERE n = ?1", params![run, now, ended])
+                .map(|_| run),
+            None => open
+                .connection
+                .execute(
+                    "INSERT INTO runs(started, seen, ended) VALUES (?1, ?2, ?3)",
+                    params![started, now, ended],
+                )
+                .map(|_| open.connection.last_insert_rowid()),
+        };
+        match written {
+            Ok(run) => open.run = Some(run),
+            Err(error) => self.stumble(&error),
+        }
+    }
+
+    /// Deletes what is too old or too much, some at a time.
+    fn tidy(&mut self) {
+        let now = clock::wall();
+        let trusted = self.clock.agrees(clock::now(), now);
+        let Some(open) = &mut self.open else { return };
+        let mut tidy = || -> rusqlite::Result<()> {
+            for _ in 0..TIDY_STEPS {
+                let aged = trusted && retain::by_age(&mut open.connection, &self.settings, now)?;
+                let full = retain::by_size(&mut open.connection, self.settings.max_bytes)?;
+                if !aged && !full {
+                    break;
+                }
+            }
+            retain::shrink(&open.connection)
+        };
+        if let Err(error) = tidy() {
+            self.stumble(&error);
+        }
+    }
+
+    fn stumble(&mut self, error: &rusqlite::Error) {
+        let sentence = StoreError::of(&self.settings.path, error).to_string();
+        self.fail(&sentence);
+        self.open = None;
+    }
+}
+
+fn transact(open: &mut Open, batches: &[Batch]) -> rusqlite::Result<()> {
+    let now = clock::wall();
+    let transaction = open.connection.transaction()?;
+    for batch in batches {
+        write::write(&transaction, &mut open.numbers, batch, now).inspect_err(|_| open.numbers.forget())?;
+    }
+    transaction.commit()
+}
+
+/// An error of our own making rather than of the disk: the same batch would always fail.
+fn is_our_own(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(code) => matches!(
+            code,
+            ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::TooBig
+                | ErrorCode::ApiMisuse
+        ),
+        None => true,
+    }
+}
