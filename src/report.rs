@@ -3,6 +3,8 @@
 //! Translates and never judges. Bits appear here and only here: programs get bytes per second, people kbit/s.
 
 pub mod json;
+pub mod ooni;
+pub mod paired;
 pub mod text;
 pub mod units;
 pub mod words;

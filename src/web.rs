@@ -30,7 +30,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use history::{Bin, ExportFormat, ExportRequest, History, HistoryError, Latest, PastIncident};
+pub use history::{
+    Bin, ExportFormat, ExportRequest, History, HistoryError, Latest, PastIncident, StoredHistory,
+};
 
 use crate::{
     metrics::Metrics,

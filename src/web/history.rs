@@ -1,11 +1,15 @@
 //! What the page and the API ask of the past. Whoever keeps it answers; without a keeper the page says so.
 
+mod stored;
+
 use std::io::Write;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::{Comparison, Exchange, Incident, Measurement, Mechanism, Phase, TargetId, Verdict};
+
+pub use stored::StoredHistory;
 
 /// The past. Calls may take a while and are made beside the measuring threads.
 pub trait History: Send + Sync {
@@ -78,6 +82,10 @@ pub struct PastIncident {
     pub incident: Incident,
     /// Exchanges that it rests on, a few of the clearest.
     pub exchanges: Vec<String>,
+    /// Numbers of the rounds that it rests on, a few of the first and the last.
+    pub rounds: Vec<i64>,
+    /// The sentence that can be quoted.
+    pub summary: String,
 }
 
 /// What is to be exported.

@@ -128,6 +128,8 @@ impl History for MadeUp {
                 false_alarm_bound_blocks: 1e-4,
             },
             exchanges: vec!["b".repeat(32)],
+            rounds: vec![1],
+            summary: format!("{id} is interfered with."),
         };
         let all = [
             incident("twitter/images", Verdict::Throttled, 40, None),
