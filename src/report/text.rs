@@ -38,7 +38,9 @@ fn result(text: &mut String, judgement: &Judgement, color: bool) {
         let _ = writeln!(text, "  - {}", words::caveat(caveat));
     }
     let evidence = &judgement.finding.evidence;
-    let _ = writeln!(text, "  {} pairs, {} used.", evidence.pairs, units::size(evidence.bytes_used as f64));
+    let pairs = if evidence.pairs == 1 { "pair" } else { "pairs" };
+    let used = units::size(evidence.bytes_used as f64);
+    let _ = writeln!(text, "  {} {pairs}, {used} used.", evidence.pairs);
     let _ = writeln!(text, "  repeat: {}\n", judgement.repeat);
 }
 

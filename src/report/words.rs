@@ -131,7 +131,7 @@ pub fn caveat(caveat: &Caveat) -> String {
         Caveat::ControlFailed(n) => format!("the control itself failed in {n} exchanges, so that the line or the control may be at fault."),
         Caveat::ControlSlow => "the control is slow as well, so that the line itself may be at fault.".to_owned(),
         Caveat::ServerSlow => "the server is slow under every name, so that the server itself may be at fault.".to_owned(),
-        Caveat::NoContrast(kind) => format!("the subject failed ({kind}), and nothing shows that this depends on its name or on where we are: it may be down for everybody."),
+        Caveat::NoContrast(kind) => format!("the subject failed ({kind}), and nothing shows that this depends on its name or on where we are: it may be so for everybody."),
         Caveat::ServerRefused(status) => format!("the server itself answered with status {status}: a refusal of the server's, which is no interference on the way."),
         Caveat::SizesDiffer => "the objects differ in size by more than 10 %, so that goodput was not compared.".to_owned(),
         Caveat::TooFewBytes => "less than the free burst of known throttles was transferred, so that nothing can be said of a rate limit; use a larger object or --bytes.".to_owned(),

@@ -10,6 +10,7 @@ mod catalog;
 mod config;
 mod daemon;
 mod dashboards;
+mod failures;
 mod health;
 mod lab;
 mod measure;

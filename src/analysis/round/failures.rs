@@ -2,7 +2,7 @@
 
 use crate::{
     analysis::stats::median,
-    model::{BlockedAt, Caveat, Comparison, FailureKind, Phase, Role, Verdict},
+    model::{BlockedAt, Caveat, Comparison, Exchange, FailureKind, Phase, Role, Verdict},
 };
 
 use super::{
@@ -40,11 +40,15 @@ pub(super) fn decide(case: &mut Case<'_>) -> Option<Decision> {
         .or_else(|| refused_by_server(case))
 }
 
-/// Two hosts that answer with the same page, or "network authentication required" (RFC 6585): somebody else answers.
+/// Two hosts that answer with the same page and have not shown who they are, or "network authentication required"
+/// (RFC 6585): somebody else answers.
 fn captive_portal(case: &Case<'_>) -> Option<Decision> {
     let pages = |role| -> Vec<&str> {
         let all = attempts(case, role);
-        all.into_iter().filter(|one| one.bytes > 0).filter_map(|one| one.body_sha256.as_deref()).collect()
+        all.into_iter()
+            .filter(|one| is_page_of_anybody(one))
+            .filter_map(|one| one.body_sha256.as_deref())
+            .collect()
     };
     let asks = case.exchanges.iter().any(|one| one.status == Some(511));
     let same = case.settings.comparison == Comparison::Control
@@ -53,6 +57,14 @@ fn captive_portal(case: &Case<'_>) -> Option<Decision> {
             attempts(case, Role::Control).iter().all(|other| other.host_header != one.host_header)
         });
     (asks || same).then(|| Decision::plain(Verdict::Inconclusive, vec![Caveat::CaptivePortal]))
+}
+
+/// A page (two copies of one object may well stand on two hosts), over a connection that anybody could have answered.
+fn is_page_of_anybody(exchange: &Exchange) -> bool {
+    let is_html = |(name, value): &(String, String)| name == "content-type" && value.starts_with("text/html");
+    exchange.bytes > 0
+        && (exchange.tls_version.is_none() || !exchange.certificate_checked)
+        && exchange.headers.iter().any(is_html)
 }
 
 fn silences(case: &Case<'_>, role: Role) -> Vec<Silence> {
@@ -148,7 +160,7 @@ fn refused_by_server(case: &Case<'_>) -> Option<Decision> {
 }
 
 /// Every exchange of a role that may be judged for failure: warm-ups count, fallbacks and late ones do not.
-fn attempts<'a>(case: &Case<'a>, role: Role) -> Vec<&'a crate::model::Exchange> {
+fn attempts<'a>(case: &Case<'a>, role: Role) -> Vec<&'a Exchange> {
     case.exchanges
         .iter()
         .filter(|exchange| exchange.role == role && !exchange.fallback && !exchange.is_late())
@@ -157,7 +169,7 @@ fn attempts<'a>(case: &Case<'a>, role: Role) -> Vec<&'a crate::model::Exchange> 
 }
 
 /// Whether neither side got through a single time in three tries each: more of the same tells nothing new.
-pub(super) fn everything_fails(exchanges: &[&crate::model::Exchange]) -> bool {
+pub(super) fn everything_fails(exchanges: &[&Exchange]) -> bool {
     [Role::Subject, Role::Control].into_iter().all(|role| {
         let mut tried = exchanges.iter().filter(|one| one.role == role && !one.fallback);
         tried.clone().count() >= FAILURES_MIN && tried.all(|one| observe::network_failure(one).is_some())

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod nginx;
+pub(crate) mod peer;
 
 use std::{
     path::PathBuf,
