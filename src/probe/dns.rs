@@ -100,6 +100,8 @@ fn classify(error: &NetError) -> Failure {
         NetError::Dns(DnsError::NoRecordsFound(none)) => return no_address(none.response_code),
         NetError::Dns(DnsError::ResponseCode(code)) => return no_address(*code),
         NetError::Io(error) => return io_failure(error),
+        // Says no more than that no name server took the question.
+        NetError::NoConnections | NetError::Busy => FailureKind::Unreachable,
         NetError::Proto(_)
         | NetError::Truncated
         | NetError::QueryCaseMismatch
@@ -136,6 +138,7 @@ mod tests {
         let refused = NetError::from(io::Error::from(ErrorKind::ConnectionRefused));
         assert_eq!(classify(&refused).kind, FailureKind::Refused);
         assert_eq!(classify(&NetError::Timeout).kind, FailureKind::Timeout);
+        assert_eq!(classify(&NetError::NoConnections).kind, FailureKind::Unreachable);
         let servfail = NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail));
         assert_eq!(classify(&servfail).detail, Some(FailureDetail::ResolverError(2)));
         assert_eq!(classify(&servfail).kind, FailureKind::NoAddress);

@@ -117,10 +117,15 @@ fn median_phase(exchanges: &[&Exchange], phase: Phase) -> String {
     format!("{}{}", units::time(Duration::from_secs_f64(seconds)), if cut { "+" } else { "" })
 }
 
-/// Body bytes over transfer time, as a first impression; the verdict uses the curve after the free burst.
+/// Responses that are received in less than this share of the transfer show the round trips between them, no speed.
+const RECEIVING_SHARE_MIN: f64 = 0.2;
+
+/// Body bytes over the time spent receiving them, as a first impression; the verdict uses the curve after the free burst.
 fn goodput(exchange: &Exchange) -> Option<f64> {
-    let span = exchange.phases.duration(Phase::Transfer)?.as_secs_f64();
-    (exchange.bytes > 0 && span > 0.0).then(|| exchange.bytes as f64 / span)
+    let transfer = exchange.phases.duration(Phase::Transfer)?.as_secs_f64();
+    let receiving = exchange.transfer_seconds();
+    (exchange.bytes > 0 && receiving > 0.0 && receiving >= RECEIVING_SHARE_MIN * transfer)
+        .then(|| exchange.bytes as f64 / receiving)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {

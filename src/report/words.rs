@@ -161,6 +161,9 @@ pub fn failure(failure: &Failure, status: Option<u16>) -> String {
             _ => "the name has no address of the family asked for".to_owned(),
         },
         FailureKind::Refused => "the connection was refused".to_owned(),
+        FailureKind::Unreachable if failure.phase == Phase::Resolve => {
+            "no name server could be reached".to_owned()
+        }
         FailureKind::Unreachable => "the address is unreachable".to_owned(),
         FailureKind::Timeout => timeout(failure),
         FailureKind::Reset => "the connection was reset".to_owned(),

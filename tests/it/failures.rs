@@ -311,3 +311,65 @@ fn addresses_that_a_server_echoes_back_appear_nowhere() {
         assert!(!text.contains("127.0.0.77"), "{text}");
     }
 }
+
+#[test]
+fn resolvers_fail_in_ways_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("names.toml");
+    let rules = [
+        ("gone", "dns_lie = {}"),
+        ("four", "dns_lie = { addresses = ['192.0.2.1'] }"),
+        ("silent", "blackhole = { after_packets = [0, 0] }"),
+    ];
+    let rules = rules.map(|(name, effect)| {
+        format!("[[rule]]\nnames = ['{name}.example']\nseen_in = ['dns']\neffect.{effect}\n")
+    });
+    fs::write(
+        &profile,
+        format!(
+            "name = 'names'\nabout = 'names that fail'\ntruth = {{ verdict = 'normal' }}\n{}",
+            rules.concat()
+        ),
+    )
+    .unwrap();
+    let profile = profile.to_str().unwrap();
+    let built = env!("CARGO_BIN_EXE_throttlescope");
+    if !lab_can_be_had() {
+        return;
+    }
+    for (name, family, kind, says) in [
+        ("gone", "-4", "nxdomain", "the name does not exist"),
+        ("four", "-6", "no_address", "no address of the family asked for"),
+        ("silent", "-4", "timeout", "the time for the whole exchange ran out"),
+    ] {
+        let url = format!("http://{name}.example/bytes/1000");
+        let measure = [built, "measure", &url, "--control", "http://other.example/bytes/1000"];
+        let bounds = [family, "--pairs", "1", "--timeout", "1s"];
+        let lab = ["lab", "run", "-q", profile, "--"];
+        let output = throttlescope(&[&lab[..], &measure, &bounds].concat());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(
+            output.status.code(),
+            Some(3),
+            "{name}: {}{text}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let line = text.lines().find(|line| line.starts_with("  ! subject")).unwrap();
+        assert!(line.contains(&format!("({kind} in resolve)")) && line.contains(says), "{line}");
+    }
+    let nowhere = ["lab", "run", "-q", profile, "--", "unshare", "--user", "--net", built, "measure"];
+    let urls = ["http://a.example/", "--control", "http://b.example/", "--pairs", "1"];
+    let text = String::from_utf8(throttlescope(&[&nowhere[..], &urls].concat()).stdout).unwrap();
+    assert!(text.contains("no name server could be reached (unreachable in resolve)"), "{text}");
+}
+
+/// Whether laboratories can be had here; said on stderr where not, and a failure where everything is required.
+fn lab_can_be_had() -> bool {
+    let output = throttlescope(&["lab", "run", "-q", "clean", "--", "true"]);
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() || std::env::var_os("THROTTLESCOPE_REQUIRE_ALL").is_none(), "{why}");
+    if !output.status.success() {
+        eprintln!("skipped: {why}");
+    }
+    output.status.success()
+}
