@@ -7,6 +7,7 @@
 mod analyze;
 mod architecture;
 mod catalog;
+mod compare;
 mod config;
 mod daemon;
 mod dashboards;

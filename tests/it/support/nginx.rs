@@ -42,7 +42,9 @@ impl Nginx {
              http {{
                access_log off; client_body_temp_path {path}/body; proxy_temp_path {path}/proxy;
                fastcgi_temp_path {path}/fastcgi; uwsgi_temp_path {path}/uwsgi; scgi_temp_path {path}/scgi;
+               map $ssl_server_name $pace {{ slow.example 400000; default 0; }}
                server {{
+                 limit_rate $pace;
                  listen {https} ssl http2; listen {https_v6} ssl http2; listen {http};
                  ssl_certificate {path}/server.pem; ssl_certificate_key {path}/server.key;
                  root {path}/root;
