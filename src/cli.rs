@@ -71,13 +71,27 @@ enum Command {
 /// Parses the command line, runs the command, and says what went wrong in one line.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
-    match command.run() {
+    match enough_descriptors().and_then(|()| command.run()) {
         Ok(status) => status,
         Err(error) if out::is_broken_pipe(&error) => ExitCode::from(EXIT_CLEAR),
         Err(error) => {
             eprintln!("throttlescope: {error:#}");
             ExitCode::from(EXIT_ERROR)
         }
+    }
+}
+
+/// File descriptors without which no command can start.
+const DESCRIPTORS_MIN: usize = 16;
+
+/// A runtime that cannot open its own pipes panics; a full table is told here instead.
+fn enough_descriptors() -> anyhow::Result<()> {
+    let opened: Result<Vec<_>, _> = (0..DESCRIPTORS_MIN).map(|_| std::fs::File::open("/dev/null")).collect();
+    match opened {
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => anyhow::bail!(
+            "fewer than {DESCRIPTORS_MIN} file descriptors are left for this program; raise `ulimit -n`"
+        ),
+        _ => Ok(()),
     }
 }
 

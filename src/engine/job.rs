@@ -1,14 +1,21 @@
 //! One round of one target in the daemon: which comparison it serves, and the permits it needs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rand::rngs::ChaCha8Rng;
 use tokio::sync::Semaphore;
+use tracing::{info, warn};
 
 use crate::{
     analysis::round::RoundSettings,
     methods::{Leg, Limits, Round, Shape, SniLegs, find_sni_legs},
-    model::{Comparison, Exchange, Judgement},
+    model::{Comparison, Exchange, FailureDetail, Judgement},
     probe::Prober,
     schedule::RoundKind,
 };
@@ -26,11 +33,32 @@ const CLOSER_PAIRS_MAX: u32 = 12;
 pub(super) struct Permits {
     bulk: Arc<Semaphore>,
     cheap: Arc<Semaphore>,
+    /// File descriptors were short when last looked: said once, not for every exchange.
+    descriptors_short: Arc<AtomicBool>,
 }
 
 impl Permits {
     pub(super) fn new() -> Self {
-        Self { bulk: Arc::new(Semaphore::new(1)), cheap: Arc::new(Semaphore::new(CHEAP_PERMITS)) }
+        Self {
+            bulk: Arc::new(Semaphore::new(1)),
+            cheap: Arc::new(Semaphore::new(CHEAP_PERMITS)),
+            descriptors_short: Arc::default(),
+        }
+    }
+
+    /// Says so when the table of file descriptors becomes too small, and when it suffices again.
+    fn watch_descriptors(&self, exchanges: &[Exchange]) {
+        let short = exchanges.iter().any(|exchange| {
+            exchange.failure.as_ref().and_then(|failure| failure.detail.as_ref())
+                == Some(&FailureDetail::Descriptors)
+        });
+        match (self.descriptors_short.swap(short, Ordering::Relaxed), short) {
+            (false, true) => warn!(
+                "out of file descriptors: some exchanges cannot be made and accuse nobody; raise `ulimit -n`"
+            ),
+            (true, false) => info!("file descriptors suffice again"),
+            _ => {}
+        }
     }
 }
 
@@ -117,6 +145,7 @@ impl Job {
             repeat: self.subject.repeat.clone(),
         };
         let judgement = round.run(&mut self.rng, &mut |_| {}).await;
+        self.permits.watch_descriptors(&judgement.exchanges);
         Finished { judgement, sni: self.sni, extra }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    net::TcpListener,
     process::Command,
     time::{Duration, Instant},
 };
@@ -110,6 +111,26 @@ fn a_second_instance_is_told_so() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("cannot listen on") && !stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn a_full_table_of_file_descriptors_is_told() {
+    let built = env!("CARGO_BIN_EXE_throttlescope");
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 8; exec \"$0\" check-config", built])
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("ulimit -n") && stderr.lines().count() == 1, "{stderr}");
+
+    // A server that never answers holds on to every connection: the table fills.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut daemon = Daemon::start_with_descriptors(&config(silent.local_addr().unwrap().port(), 40), 40);
+    daemon.wait_for_log("out of file descriptors");
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
 }
 
 #[test]

@@ -23,10 +23,22 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it with this configuration and waits until it says where it listens.
     pub(crate) fn start(config: &str) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_throttlescope")), config)
+    }
+
+    /// The same with a small table of file descriptors.
+    pub(crate) fn start_with_descriptors(config: &str, descriptors: u32) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
+        shell.arg(env!("CARGO_BIN_EXE_throttlescope"));
+        Self::start_by(shell, config)
+    }
+
+    fn start_by(mut command: Command, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         fs::write(&path, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_throttlescope"))
+        let mut child = command
             .args(["run", "--web.listen-address", "127.0.0.1:0", "--seed", "1", "--config"])
             .arg(&path)
             .env("XDG_STATE_HOME", folder.path())
