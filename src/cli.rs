@@ -7,12 +7,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod analyze;
 pub mod check_config;
 pub mod compare;
+pub mod export;
 pub mod health;
 pub mod lab;
 pub mod measure;
 mod measuring;
 pub mod options;
 mod out;
+pub mod purge;
 pub mod run;
 pub mod safety;
 pub mod serve;
@@ -55,6 +57,10 @@ enum Command {
     Lab(lab::Args),
     /// List what the catalogue measures, or check which endpoints answer
     Targets(targets::Args),
+    /// Write measurements from the daemon's database, for others to read
+    Export(export::Args),
+    /// Delete everything that the daemon has kept
+    Purge(purge::Args),
     /// Ask a daemon whether it is ready (for containers)
     Health(health::Args),
     /// Check the configuration, or print what is in effect
@@ -106,6 +112,8 @@ impl Command {
             Self::Analyze(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::Targets(args) => args.run(),
+            Self::Export(args) => args.run(),
+            Self::Purge(args) => args.run(),
             Self::Health(args) => args.run(),
             Self::CheckConfig(args) => args.run(),
             Self::Completions { shell } => {

@@ -1,6 +1,6 @@
 //! `throttlescope run`: the daemon.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::{
@@ -9,21 +9,23 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use url::Url;
 
 use crate::{
     catalog,
-    config::{self, Config, Overrides, Via},
-    engine::{Daemon, DaemonPlan, PlanItem, Setup, subjects},
+    config::{self, Config, Notify, Overrides, Via},
+    engine::{Daemon, DaemonPlan, Keeper, PlanItem, Setup, subjects},
     methods::{Leg, Shape},
     metrics::{HistogramMode, Metrics},
     model::{Command, EndpointKind, HelloKind, Role, Target, TargetId},
+    notify,
     probe::{self, Budgets, HttpChoice, Prober},
     schedule::Schedule,
-    web::{self, WebSettings},
+    store::{self, Reader},
+    web::{self, StoredHistory, WebSettings},
 };
 
 use super::safety;
@@ -85,15 +87,21 @@ impl Args {
         let metrics = Metrics::new(&setup.plan.targets(), &setup.plan.vantage, setup.plan.histograms);
         let address = listener.local_addr()?;
         info!(%address, targets = setup.plan.items.len(), "measuring");
-        if !config.notify.is_empty() {
-            warn!("this version keeps no incidents and sends no notifications; [[notify]] has no effect");
-        }
         let (commands, receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
         let shutdown = CancellationToken::new();
         let seed = self.seed.unwrap_or_else(rand::random);
         let reload =
             Box::new(move || self.setup().map(|(setup, _)| setup).map_err(|error| format!("{error:#}")));
-        let (daemon, snapshots) = Daemon::new(setup, metrics.clone(), reload, seed);
+        let settings = store::Settings {
+            path: config.store.path.clone(),
+            retention: config.store.retention,
+            max_bytes: config.store.max_bytes,
+        };
+        let web_settings =
+            web_settings.with_history(Arc::new(StoredHistory::new(Reader::new(settings.path.clone()))));
+        let sender = notify::Sender::new(setup.prober.tls_config())?;
+        let past = Keeper::open(settings, sender, &metrics);
+        let (daemon, snapshots) = Daemon::new(setup, metrics.clone(), reload, seed, past);
         let engine = tokio::spawn(daemon.run(receiver, shutdown.clone()));
         let stop_web = shutdown.clone().cancelled_owned();
         let web =
@@ -118,7 +126,8 @@ impl Args {
         })?;
         let schedule =
             Schedule::new(&config.scheduled(), config.budgets(), self.seed.unwrap_or_else(rand::random));
-        let setup = Setup { plan: plan(&config), prober, schedule };
+        let receivers = config.notify.iter().map(receiver).collect();
+        let setup = Setup { plan: plan(&config), prober, schedule, receivers };
         Ok((setup, config))
     }
 
@@ -137,6 +146,13 @@ impl Args {
                 .try_init()?,
         }
         Ok(())
+    }
+}
+
+fn receiver(notify: &Notify) -> notify::Receiver {
+    match notify {
+        Notify::Webhook(url) => notify::Receiver::Webhook(url.clone()),
+        Notify::Alertmanager(url) => notify::Receiver::Alertmanager(url.clone()),
     }
 }
 

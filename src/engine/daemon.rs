@@ -2,6 +2,8 @@
 //!
 //! One task owns all state, so that nothing is locked. Rounds run beside it and hand their judgement back.
 
+mod past;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -22,15 +24,20 @@ use crate::{
         Command, Comparison, Event, Exchange, Judgement, MEASUREMENT_SCHEMA, Measurement, ProbeRefusal,
         Reply, Role, SkipReason, Snapshot, TargetId, Verdict,
     },
+    notify::Receiver,
     probe::Prober,
     schedule::{Due, Outcome, RoundKind, Schedule, Taken},
+    store::{Restored, RoundRecord},
 };
 
 use super::{
+    incidents,
     job::{self, Finished, Job, Permits, SniKnowledge},
+    keeper::Keeper,
     plan::{DaemonPlan, PlanItem},
     snapshot::{Standing, target_status},
-    state::{Mood, TargetState},
+    state::{Folded, Mood, TargetState},
+    steady::SteadyClock,
 };
 
 /// Rounds that end within this time after the shutdown signal are still taken in; the rest is cut off, so that the
@@ -57,6 +64,8 @@ pub struct Setup {
     pub prober: Prober,
     /// When what is due.
     pub schedule: Schedule,
+    /// Who is told of incidents.
+    pub receivers: Vec<Receiver>,
 }
 
 /// Builds a setup anew from the configuration file; the error is one sentence.
@@ -66,6 +75,7 @@ pub type Reload = Box<dyn FnMut() -> Result<Setup, String> + Send>;
 pub struct Daemon {
     setup: Setup,
     metrics: Metrics,
+    keeper: Keeper,
     reload: Reload,
     memory: BTreeMap<TargetId, Memory>,
     /// When each control that is measured within pairs was last measured.
@@ -76,6 +86,7 @@ pub struct Daemon {
     started_at: Timestamp,
     /// When the schedule's time began.
     epoch: Instant,
+    clock: SteadyClock,
     rounds: u32,
     rng: ChaCha8Rng,
 }
@@ -104,12 +115,13 @@ enum Done {
 }
 
 impl Daemon {
-    /// An engine that has measured nothing yet, and the snapshots that it will publish.
+    /// An engine that takes up what was stored, and the snapshots that it will publish.
     pub fn new(
         setup: Setup,
         metrics: Metrics,
         reload: Reload,
         seed: u64,
+        (keeper, restored): (Keeper, Restored),
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let started_at = clock::wall();
         let empty = Snapshot {
@@ -120,9 +132,10 @@ impl Daemon {
             targets: Vec::new(),
         };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
-        let daemon = Self {
+        let mut daemon = Self {
             setup,
             metrics,
+            keeper,
             reload,
             memory: BTreeMap::new(),
             controls: BTreeMap::new(),
@@ -131,9 +144,11 @@ impl Daemon {
             snapshots,
             started_at,
             epoch: clock::now(),
+            clock: SteadyClock::new(clock::now(), started_at),
             rounds: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
         };
+        daemon.take_up(restored);
         (daemon, receiver)
     }
 
@@ -162,6 +177,12 @@ impl Daemon {
             info!(rounds = self.tasks.len(), "rounds in flight are cut off");
         }
         self.tasks.abort_all();
+        self.keeper.close().await;
+    }
+
+    /// The wall clock without its jumps, to the microsecond: as it is stored.
+    fn wall(&mut self) -> Timestamp {
+        incidents::to_microsecond(self.clock.read(clock::now(), clock::wall()))
     }
 
     fn now(&self) -> Duration {
@@ -215,7 +236,8 @@ impl Daemon {
             Ok(Done::Round { id, due, finished }) => self.take_in_round(&id, &due, *finished),
             Ok(Done::Probe { id, reserved, exchange, reply }) => {
                 self.setup.schedule.settle_on_demand(reserved, exchange.received_bytes(), self.now());
-                self.measured(id, None, Comparison::None, &exchange);
+                self.measured(id.clone(), None, Comparison::None, &exchange);
+                self.keep_probe(&id, &exchange);
                 reply(Ok(exchange));
             }
             // A bug in a round must not take the daemon down; it is reported as what it is.
@@ -226,7 +248,7 @@ impl Daemon {
 
     fn take_in_round(&mut self, id: &TargetId, due: &Due, finished: Finished) {
         let Finished { judgement, sni, extra } = finished;
-        let at = clock::wall();
+        let at = self.wall();
         let used = judgement.exchanges.iter().chain(&extra).map(Exchange::received_bytes).sum();
         for exchange in extra.iter().chain(&judgement.exchanges) {
             self.record(&judgement, exchange);
@@ -234,22 +256,17 @@ impl Daemon {
         if let Some(control) = &judgement.control {
             self.controls.insert(control.clone(), at);
         }
+        let number = self.keeper.number(at);
+        let closer = due.kind == RoundKind::Confirm;
+        let settings = self.series_settings(id);
         let memory = self.memory.entry(id.clone()).or_default();
         memory.running = false;
         memory.sni = sni;
         let before = memory.state.verdict().map(|(verdict, _)| verdict);
-        let (finding, mood) = memory.state.fold(&judgement, due.kind == RoundKind::Confirm, at);
+        let Folded { finding, mood, change, detector } =
+            memory.state.fold(&judgement, closer, at, number, settings);
         let after = memory.state.verdict().map(|(verdict, _)| verdict);
-        let worth_a_line = |verdict: Option<Verdict>| verdict.is_some_and(|v| v != Verdict::Inconclusive);
-        if before != after && (worth_a_line(before) || worth_a_line(after)) {
-            info!(
-                target_id = %id,
-                verdict = after.map_or("none", Verdict::name),
-                before = before.map_or("none", Verdict::name),
-                comparison = judgement.comparison.name(),
-                "verdict changed"
-            );
-        }
+        say_verdict(id, before, after, judgement.comparison);
         let comparison = judgement.comparison;
         let event = Event::Judged { target: id.clone(), comparison, finding: Box::new(finding), at };
         self.metrics.observe(&event);
@@ -264,6 +281,20 @@ impl Daemon {
             Some(target) => self.setup.schedule.settle(&Due { target, ..*due }, used, now, outcome),
             None => self.setup.schedule.release(due, used, now),
         }
+        let record = RoundRecord {
+            number,
+            at,
+            vantage: self.setup.plan.vantage.clone(),
+            target: id.clone(),
+            control: judgement.control,
+            comparison,
+            closer,
+            finding: Some(judgement.finding),
+            verdict: after,
+            repeat: judgement.repeat,
+            exchanges: extra.into_iter().chain(judgement.exchanges).collect(),
+        };
+        self.keep(id, Some(record), detector, change, at);
     }
 
     /// Tells the metrics of an exchange of a judged round.
@@ -305,9 +336,9 @@ impl Daemon {
                 setup.schedule.inherit(&self.setup.schedule, self.now());
                 let plan = &setup.plan;
                 self.metrics.configure(&plan.targets(), &plan.vantage, plan.histograms);
-                self.memory.retain(|id, _| plan.items.iter().any(|item| item.target.id == *id));
                 self.controls.retain(|id, _| plan.controls.iter().any(|control| control.id == *id));
                 self.setup = setup;
+                self.forget_removed();
                 info!(targets = self.setup.plan.items.len(), "configuration reloaded");
                 self.publish();
                 Ok(())
@@ -342,7 +373,7 @@ impl Daemon {
     }
 
     fn publish(&mut self) {
-        let (now, at) = (self.now(), clock::wall());
+        let (now, at) = (self.now(), self.wall());
         let remaining = self.setup.schedule.remaining_bytes(now);
         self.metrics.set_budget_remaining(remaining);
         let plan = &self.setup.plan;
@@ -385,6 +416,19 @@ impl Daemon {
             targets: items.chain(controls).collect(),
         };
         self.snapshots.send_replace(Arc::new(snapshot));
+    }
+}
+
+fn say_verdict(id: &TargetId, before: Option<Verdict>, after: Option<Verdict>, comparison: Comparison) {
+    let worth_a_line = |verdict: Option<Verdict>| verdict.is_some_and(|v| v != Verdict::Inconclusive);
+    if before != after && (worth_a_line(before) || worth_a_line(after)) {
+        info!(
+            target_id = %id,
+            verdict = after.map_or("none", Verdict::name),
+            before = before.map_or("none", Verdict::name),
+            comparison = comparison.name(),
+            "verdict changed"
+        );
     }
 }
 

@@ -1,12 +1,22 @@
-//! What the daemon remembers of one target: recent rounds, findings, and the verdict that stands.
+//! What the daemon remembers of one target: recent rounds, findings, detectors, and the verdict that stands.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
+use super::{
+    incidents::{Book, Change, Round},
+    series::{Detectors, Moved},
+};
 use crate::{
-    analysis::round::{RoundJudge, RoundSettings},
-    model::{Comparison, Exchange, Finding, FindingStatus, Judgement, Role, Verdict},
+    analysis::{
+        round::{RoundJudge, RoundSettings},
+        series::Settings,
+    },
+    model::{
+        Comparison, DetectorState, Exchange, Finding, FindingStatus, IncidentRecord, Judgement, Role, Verdict,
+    },
 };
 
 /// Routine rounds that are judged together. One pair a round cannot bound a ratio; eight can, and at the default
@@ -23,6 +33,9 @@ const SUSPICIOUS_SLOWDOWN: f64 = 1.5;
 /// The same for handshakes (design: 2).
 const SUSPICIOUS_HANDSHAKE: f64 = 2.0;
 
+/// Evidence of an onset that has come so far on its logarithmic way is worth a closer look: a single severe pair.
+const SUSPICIOUS_EVIDENCE: f64 = 0.25;
+
 /// How a round ended, for the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -36,34 +49,74 @@ pub(super) enum Mood {
 #[derive(Debug, Default)]
 pub(super) struct TargetState {
     windows: BTreeMap<Comparison, VecDeque<Vec<Exchange>>>,
-    findings: BTreeMap<Comparison, FindingStatus>,
+    detectors: Detectors,
+    kept: Kept,
+}
+
+/// The part of it that outlives the process. Windows do not: they are full again after a few rounds.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+struct Kept {
+    /// The last finding of each comparison, weakest first.
+    findings: Vec<FindingStatus>,
+    /// The verdict of rounds, held for a while once it accuses.
     verdict: Option<(Verdict, Timestamp)>,
     /// The last finding that says what the verdict says.
     basis: Option<FindingStatus>,
     calm_rounds: usize,
     last_exchange_at: Option<Timestamp>,
+    book: Book,
+}
+
+/// What a round came to.
+pub(super) struct Folded {
+    pub(super) finding: Finding,
+    pub(super) mood: Mood,
+    /// What happened to an incident.
+    pub(super) change: Option<Change>,
+    /// The detector that moved.
+    pub(super) detector: Option<(Comparison, DetectorState)>,
 }
 
 impl TargetState {
     /// Takes a judged round in. A `closer` look stands for itself; a routine round is judged together with those before
     /// it, and can raise suspicion but not accuse: looking at overlapping windows every few minutes for a year would make
-    /// any fixed error rate worthless.
-    pub(super) fn fold(&mut self, judgement: &Judgement, closer: bool, at: Timestamp) -> (Finding, Mood) {
-        self.last_exchange_at = Some(at);
-        let mood = mood(judgement);
+    /// any fixed error rate worthless. The detectors, which are made for looking all the time, take every round.
+    pub(super) fn fold(
+        &mut self,
+        judgement: &Judgement,
+        closer: bool,
+        at: Timestamp,
+        number: i64,
+        settings: Settings,
+    ) -> Folded {
+        self.kept.last_exchange_at = Some(at);
+        let slow = mood(judgement);
         let finding = if closer { judgement.finding.clone() } else { self.routine(judgement) };
-        self.calm_rounds = if mood == Mood::Calm { self.calm_rounds + 1 } else { 0 };
-        let status = FindingStatus {
+        self.kept.calm_rounds = if slow == Mood::Calm { self.kept.calm_rounds + 1 } else { 0 };
+        let Moved { state: detector, end, suspicion } =
+            self.detectors.observe(judgement, closer, at, settings);
+        self.keep(FindingStatus {
             comparison: judgement.comparison,
             at,
             finding: finding.clone(),
             control: judgement.control.clone(),
             repeat: judgement.repeat.clone(),
             exchanges: judgement.exchanges.iter().map(|exchange| exchange.id.clone()).collect(),
-        };
-        self.findings.insert(judgement.comparison, status);
+        });
         self.settle(at);
-        (finding, mood)
+        let change = self.kept.book.fold(&Round {
+            number,
+            at,
+            judgement,
+            finding: &finding,
+            suspicious: slow == Mood::Suspicious,
+            looked: self.kept.verdict.map(|(verdict, _)| verdict).filter(|verdict| verdict.accuses()),
+            series: self.detectors.incident(),
+            series_end: end,
+        });
+        let gathers = self.kept.book.open.is_none() && suspicion >= SUSPICIOUS_EVIDENCE;
+        let mood = if gathers { Mood::Suspicious } else { slow };
+        Folded { finding, mood, change, detector }
     }
 
     fn routine(&mut self, judgement: &Judgement) -> Finding {
@@ -90,37 +143,82 @@ impl TargetState {
         finding
     }
 
+    fn keep(&mut self, status: FindingStatus) {
+        let findings = &mut self.kept.findings;
+        findings.retain(|known| known.comparison != status.comparison);
+        let place = findings.partition_point(|known| known.comparison < status.comparison);
+        findings.insert(place, status);
+    }
+
     /// The verdict of the strongest comparison, held for a while once it accuses.
     fn settle(&mut self, at: Timestamp) {
-        let Some((_, finding)) = self.findings.last_key_value() else { return };
+        let kept = &mut self.kept;
+        let Some(finding) = kept.findings.last() else { return };
         let strongest = finding.finding.verdict;
-        let standing = self.verdict.map(|(verdict, _)| verdict);
+        let standing = kept.verdict.map(|(verdict, _)| verdict);
         let held = standing.is_some_and(Verdict::accuses)
             && !strongest.accuses()
-            && self.calm_rounds < CALM_ROUNDS_TO_CLEAR;
+            && kept.calm_rounds < CALM_ROUNDS_TO_CLEAR;
         if !held && standing != Some(strongest) {
-            self.verdict = Some((strongest, at));
+            kept.verdict = Some((strongest, at));
         }
-        if self.verdict.is_some_and(|(verdict, _)| verdict == strongest) {
-            self.basis = Some(finding.clone());
+        if kept.verdict.is_some_and(|(verdict, _)| verdict == strongest) {
+            kept.basis = Some(finding.clone());
         }
     }
 
+    /// The verdict that stands: of rounds where they accuse, else of the incident that lasts.
     pub(super) fn verdict(&self) -> Option<(Verdict, Timestamp)> {
-        self.verdict
+        let rounds = self.kept.verdict;
+        let incident = self.kept.book.open.as_ref().map(|open| (open.incident.verdict, open.incident.onset));
+        rounds.filter(|(verdict, _)| verdict.accuses()).or(incident).or(rounds)
     }
 
     pub(super) fn basis(&self) -> Option<FindingStatus> {
-        self.basis.clone()
+        self.kept.basis.clone()
     }
 
     pub(super) const fn last_exchange_at(&self) -> Option<Timestamp> {
-        self.last_exchange_at
+        self.kept.last_exchange_at
+    }
+
+    /// The incident that lasts.
+    pub(super) const fn incident(&self) -> Option<&IncidentRecord> {
+        self.kept.book.open.as_ref()
+    }
+
+    /// Ends the incident that lasts because the target is measured no more.
+    pub(super) fn retire(&mut self, at: Timestamp) -> Option<IncidentRecord> {
+        self.kept.book.retire(at)
     }
 
     /// Findings, the strongest comparison first.
     pub(super) fn findings(&self) -> Vec<FindingStatus> {
-        self.findings.values().rev().cloned().collect()
+        self.kept.findings.iter().rev().cloned().collect()
+    }
+
+    /// What is to be stored.
+    pub(super) fn memory(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&self.kept)
+    }
+
+    /// Takes up what was stored, unless more is known already. What cannot be read is as good as nothing.
+    pub(super) fn adopt(&mut self, memory: &str) {
+        if self.kept.last_exchange_at.is_none()
+            && let Ok(kept) = serde_json::from_str(memory)
+        {
+            self.kept = kept;
+        }
+    }
+
+    /// Takes up an incident that the store knows to last, where the memory does not.
+    pub(super) fn adopt_incident(&mut self, incident: IncidentRecord) {
+        self.kept.book.open.get_or_insert(incident);
+    }
+
+    /// Takes up a stored detector.
+    pub(super) fn adopt_detector(&mut self, comparison: Comparison, state: DetectorState) {
+        self.detectors.adopt(comparison, state);
     }
 }
 

@@ -4,9 +4,9 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -41,12 +41,12 @@ const TIDY_BATCHES: usize = 1000;
 /// Steps of tidying in a row before the queue has its turn.
 const TIDY_STEPS: u32 = 4;
 
-/// The handle to the writer. Dropping it without [`Self::close`] leaves what is queued to the thread.
+/// The handle to the writer.
 #[derive(Debug)]
 pub struct Store {
-    sender: Option<SyncSender<Batch>>,
-    thread: Option<JoinHandle<()>>,
-    dropped: std::sync::Mutex<Box<dyn Tell>>,
+    sender: Mutex<Option<SyncSender<Batch>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    tell: Mutex<Box<dyn Tell>>,
     closing: Arc<AtomicBool>,
 }
 
@@ -97,29 +97,28 @@ impl Store {
                 None
             }
         };
-        let dropped = std::sync::Mutex::new(Box::new(tell) as Box<dyn Tell>);
-        (Self { sender: Some(sender), thread, dropped, closing }, restored)
+        let tell = Mutex::new(Box::new(tell) as Box<dyn Tell>);
+        (Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(thread), tell, closing }, restored)
     }
 
     /// Queues a batch. Never waits; `false` where the queue was full and the batch is lost.
     pub fn submit(&self, batch: Batch) -> bool {
-        let Some(sender) = &self.sender else { return false };
-        match sender.try_send(batch) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                if let Ok(mut tell) = self.dropped.lock() {
-                    tell(Health::Dropped(1));
-                }
-                false
-            }
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        // Closed: what comes now comes from after the end.
+        let Some(sender) = sender.as_ref() else { return false };
+        let queued = sender.try_send(batch).is_ok();
+        if !queued {
+            self.tell.lock().unwrap_or_else(PoisonError::into_inner)(Health::Dropped(1));
         }
+        queued
     }
 
     /// Writes what is queued, notes the end in order, and closes. Gives up at the first failure.
-    pub fn close(mut self) {
-        self.sender = None;
+    pub fn close(&self) {
+        drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.closing.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             // A writer that panicked has been reported by the panic itself.
             thread.join().ok();
         }

@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,7 @@ use tempfile::TempDir;
 /// `throttlescope run` on a free loopback port.
 pub(crate) struct Daemon {
     child: Child,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     pub(crate) address: SocketAddr,
     log: Receiver<String>,
 }
@@ -23,7 +26,12 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it with this configuration and waits until it says where it listens.
     pub(crate) fn start(config: &str) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_throttlescope")), config)
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), config)
+    }
+
+    /// The same where an earlier one was: with its store.
+    pub(crate) fn start_in(folder: Arc<TempDir>, config: &str) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_throttlescope")), folder, config)
     }
 
     /// The same with a small table of file descriptors.
@@ -31,11 +39,10 @@ impl Daemon {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
         shell.arg(env!("CARGO_BIN_EXE_throttlescope"));
-        Self::start_by(shell, config)
+        Self::start_by(shell, Arc::new(tempfile::tempdir().unwrap()), config)
     }
 
-    fn start_by(mut command: Command, config: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    fn start_by(mut command: Command, folder: Arc<TempDir>, config: &str) -> Self {
         let path = folder.path().join("config.toml");
         fs::write(&path, config).unwrap();
         let mut child = command
@@ -57,6 +64,16 @@ impl Daemon {
         let text = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
         daemon.address = text.trim_matches('"').parse().unwrap();
         daemon
+    }
+
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
+    }
+
+    /// Its database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.path().join("throttlescope/throttlescope.db")
     }
 
     /// Where its configuration lies, to be changed.

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
-pub(crate) use daemon::Daemon;
+pub(crate) use daemon::{Daemon, request};
 pub(crate) use nginx::Nginx;
 
 /// Runs the built program to its end.

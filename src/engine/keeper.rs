@@ -1,0 +1,198 @@
+//! What leaves the engine to stay: rounds and incidents to the store, messages to people.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{incidents::Change, notifier};
+use crate::{
+    metrics::Metrics,
+    model::{Comparison, DetectorState, IncidentChange, IncidentRecord, TargetId, Vantage},
+    notify::{Message, Receiver, Sender},
+    store::{self, Batch, Health, Restored, RoundRecord, Store},
+};
+
+/// Messages that may wait for the notifier; what does not fit is sent after the next start.
+const MESSAGES_WAITING_MAX: usize = 256;
+
+/// Keeps what the engine hands over.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Arc<Store>,
+    metrics: Metrics,
+    messages: mpsc::Sender<Message>,
+    lasting: watch::Sender<Vec<Message>>,
+    notifier: JoinHandle<()>,
+    stop: CancellationToken,
+    last_round: i64,
+    /// Incidents whose last change did not fit the queue.
+    unsaved: BTreeMap<String, IncidentRecord>,
+}
+
+/// What belongs to one round.
+pub(super) struct Kept {
+    pub(super) round: Option<RoundRecord>,
+    pub(super) memory: Option<(TargetId, String)>,
+    pub(super) detector: Option<(TargetId, Comparison, DetectorState)>,
+    pub(super) change: Option<Change>,
+}
+
+impl Keeper {
+    /// Opens the store and starts what sends messages. Nothing here fails: a store that cannot be used is tried again,
+    /// and said.
+    pub fn open(settings: store::Settings, sender: Sender, metrics: &Metrics) -> (Self, Restored) {
+        let (store, restored) = Store::open(settings, health(metrics));
+        let store = Arc::new(store);
+        let (messages, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let (lasting, watcher) = watch::channel(Vec::new());
+        let stop = CancellationToken::new();
+        let notifier = notifier::Notifier::new(sender, Arc::clone(&store), metrics.clone());
+        let notifier = tokio::spawn(notifier.run(receiver, watcher, stop.clone()));
+        let keeper = Self {
+            store,
+            metrics: metrics.clone(),
+            messages,
+            lasting,
+            notifier,
+            stop,
+            last_round: restored.last_round,
+            unsaved: BTreeMap::new(),
+        };
+        (keeper, restored)
+    }
+
+    /// A number for the next round.
+    pub(super) fn number(&mut self, at: Timestamp) -> i64 {
+        self.last_round = at.as_microsecond().max(self.last_round + 1);
+        self.last_round
+    }
+
+    /// Takes one round with all that belongs to it.
+    pub(super) fn keep(&mut self, kept: Kept, vantage: &Vantage, receivers: &[Receiver], at: Timestamp) {
+        let Kept { round, memory, detector, change } = kept;
+        let mut messages = Vec::new();
+        if let Some(change) = change {
+            let (told, record) = match change {
+                Change::Began(record) => (Some(IncidentChange::Began), record),
+                Change::Went(record) => (None, record),
+                Change::Ended(record) => (Some(IncidentChange::Ended), record),
+            };
+            if let Some(change) = told {
+                messages = receivers
+                    .iter()
+                    .map(|receiver| message(receiver, change, &record, vantage, at))
+                    .collect();
+            }
+            self.unsaved.insert(record.id.clone(), record);
+        }
+        let outbox = messages.iter().filter_map(|message| {
+            let text = serde_json::to_string(message).ok()?;
+            Some((message.id(), text))
+        });
+        let batch = Batch {
+            round: round.map(Box::new),
+            memory,
+            detectors: detector.into_iter().map(|(id, c, state)| (id, c, Box::new(state))).collect(),
+            incidents: self.unsaved.values().cloned().collect(),
+            outbox: outbox.collect(),
+            sent: Vec::new(),
+        };
+        if self.store.submit(batch) {
+            self.unsaved.clear();
+        }
+        for message in messages {
+            self.send(message);
+        }
+    }
+
+    /// Hands a message to the notifier.
+    pub(super) fn send(&self, message: Message) {
+        self.metrics.count_notification();
+        if self.messages.try_send(message).is_err() {
+            self.metrics.count_dropped_events(1);
+        }
+    }
+
+    /// Messages that an earlier process did not get rid of, as far as their receivers are still wanted.
+    pub(super) fn send_again(&self, outbox: Vec<(String, String)>, receivers: &[Receiver]) {
+        let mut dropped = Vec::new();
+        for (id, text) in outbox {
+            match serde_json::from_str::<Message>(&text) {
+                Ok(message) if receivers.contains(&message.receiver) => self.send(message),
+                _ => dropped.push(id),
+            }
+        }
+        if !dropped.is_empty() {
+            self.store.submit(Batch { sent: dropped, ..Batch::default() });
+        }
+    }
+
+    /// Says which incidents last: an Alertmanager forgets what it does not hear of.
+    pub(super) fn lasting(
+        &self,
+        incidents: &[&IncidentRecord],
+        vantage: &Vantage,
+        receivers: &[Receiver],
+        at: Timestamp,
+    ) {
+        let alertmanagers = receivers.iter().filter(|receiver| matches!(receiver, Receiver::Alertmanager(_)));
+        let lasting = alertmanagers.flat_map(|receiver| {
+            incidents.iter().map(move |record| message(receiver, IncidentChange::Began, record, vantage, at))
+        });
+        self.lasting.send_replace(lasting.collect());
+    }
+
+    /// Lets what is under way be sent, writes what is queued, and closes the store.
+    pub(super) async fn close(self) {
+        self.stop.cancel();
+        // A notifier that panicked has been reported by the panic itself.
+        self.notifier.await.ok();
+        let store = self.store;
+        tokio::task::spawn_blocking(move || store.close()).await.ok();
+    }
+}
+
+fn message(
+    receiver: &Receiver,
+    change: IncidentChange,
+    record: &IncidentRecord,
+    vantage: &Vantage,
+    at: Timestamp,
+) -> Message {
+    Message { receiver: receiver.clone(), change, incident: record.clone(), vantage: vantage.clone(), at }
+}
+
+/// Turns news of the store into metrics, and into one line of the log for each reason.
+fn health(metrics: &Metrics) -> impl FnMut(Health) + Send + Clone + 'static {
+    let metrics = metrics.clone();
+    let said: Arc<Mutex<Option<String>>> = Arc::default();
+    move |health| {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        match health {
+            Health::Writable => {
+                metrics.set_store_writable(true);
+                if said.take().is_some() {
+                    info!("the store can be written again");
+                }
+            }
+            Health::Failed(problem) => {
+                metrics.set_store_writable(false);
+                metrics.count_store_error();
+                if said.as_ref() != Some(&problem) {
+                    warn!(%problem, "the store cannot be written; measuring goes on");
+                    *said = Some(problem);
+                }
+            }
+            Health::Dropped(batches) => metrics.count_dropped_events(batches),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What leaves the store: three forms that others read, and nothing at all after a purge.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use throttlescope::{
+    model::{Failure, FailureKind, Phase, Role, Vantage},
+    store::Store,
+};
+
+use crate::store::{at, batch, round, settings};
+
+fn run(arguments: &[&str], database: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_throttlescope"))
+        .args(arguments)
+        .arg("--store")
+        .arg(database)
+        .env_remove("THROTTLESCOPE_STORE_PATH")
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Rounds of which some failed, in a vantage that says where it is.
+fn seeded(path: &Path) {
+    let (store, _) = Store::open(settings(path), |_| {});
+    for number in 1..=40 {
+        let mut round = round(number, "shop/images", at(number * 300));
+        round.vantage = Vantage { country: Some("RU".into()), asn: Some(12_389), ..Vantage::default() };
+        for exchange in &mut round.exchanges {
+            exchange.address = Some("[2001:db8::7]:443".parse().unwrap());
+            exchange.local_address = Some("203.0.113.77".parse().unwrap());
+            exchange.started_at = at(number * 300 - 2);
+            exchange.headers = vec![("server".into(), "nginx".into())];
+        }
+        if number % 10 == 0 {
+            let failed = &mut round.exchanges[1];
+            assert_eq!(failed.role, Role::Subject);
+            failed.failure =
+                Some(Failure { phase: Phase::Transfer, kind: FailureKind::Stalled, detail: None });
+            failed.censored = true;
+        }
+        assert!(store.submit(batch(round)));
+    }
+    store.close();
+}
+
+#[test]
+fn every_form_is_read_by_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("throttlescope.db");
+    seeded(&path);
+    let ndjson = stdout(&run(&["export"], &path));
+    assert_eq!(ndjson.lines().count(), 80);
+    let first: Value = serde_json::from_str(ndjson.lines().next().unwrap()).unwrap();
+    assert_eq!(first["schema"], "throttlescope/measurement/1");
+    let some = stdout(&run(&["export", "--since", "2026-09-21T16:00:00Z", "--target", "shop/images"], &path));
+    assert!(!some.is_empty() && some.lines().count() < 80, "{}", some.lines().count());
+    assert_eq!(stdout(&run(&["export", "--target", "shop/none"], &path)), "");
+
+    let csv = stdout(&run(&["export", "--format", "csv"], &path));
+    assert!(csv.lines().nth(1).unwrap().contains(",AS12389,RU,,,shop/images,1048576,1048576,"), "{csv}");
+    let file = folder.path().join("export.csv");
+    std::fs::write(&file, &csv).unwrap();
+    let analyzed = Command::new(env!("CARGO_BIN_EXE_throttlescope"))
+        .args(["analyze", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&analyzed.stdout).unwrap();
+    assert_eq!(said["series"][0]["vantage"], "AS12389");
+    assert!(said["series"][0]["tests"].as_u64() > Some(30), "{said}");
+
+    let ooni = stdout(&run(&["export", "--format", "ooni"], &path));
+    assert_eq!(ooni.lines().count(), 80);
+    let failed: Value = serde_json::from_str(ooni.lines().nth(19).unwrap()).unwrap();
+    assert_eq!(failed["test_keys"]["failure"], "generic_timeout_error");
+    assert_eq!(
+        (failed["probe_ip"].as_str(), failed["probe_asn"].as_str()),
+        (Some("127.0.0.1"), Some("AS12389"))
+    );
+    for text in [&ndjson, &csv, &ooni] {
+        assert!(!text.contains("203.0.113.77"), "the user's own address is in nothing");
+    }
+    let file = folder.path().join("export.ooni.jsonl");
+    std::fs::write(&file, &ooni).unwrap();
+    read_by_oonidata(&file);
+}
+
+/// OONI's own library, from a Python that has it: `THROTTLESCOPE_OONIDATA` names the interpreter.
+fn read_by_oonidata(file: &Path) {
+    const SCRIPT: &str = r#"
+import sys, json
+from oonidata.dataclient import load_measurement
+from oonidata.models.nettests import UrlGetter
+count = points = 0
+for line in open(sys.argv[1], "rb"):
+    measurement = load_measurement(msmt=json.loads(line))
+    assert isinstance(measurement, UrlGetter), type(measurement)
+    keys = measurement.test_keys
+    assert keys.tcp_connect[0].port == 443 and keys.tls_handshakes[0].server_name == "cdn.example"
+    assert keys.requests[0].response.code == 200
+    curve = [e for e in keys.network_events if e.operation == "bytes_received_cumulative"]
+    assert all(a.num_bytes < b.num_bytes and a.t < b.t for a, b in zip(curve, curve[1:]))
+    count += 1
+    points += len(curve)
+assert count == 80 and points == 80 * 90, (count, points)
+"#;
+    let Some(python) = std::env::var_os("THROTTLESCOPE_OONIDATA") else {
+        assert!(
+            std::env::var_os("THROTTLESCOPE_REQUIRE_ALL").is_none(),
+            "THROTTLESCOPE_OONIDATA is not set, and THROTTLESCOPE_REQUIRE_ALL asks for it"
+        );
+        eprintln!("skipped: reading with oonidata (THROTTLESCOPE_OONIDATA names no Python that has it)");
+        return;
+    };
+    let output = Command::new(python).args(["-c", SCRIPT]).arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("throttlescope.db");
+    seeded(&path);
+    let command = format!(
+        "set -o pipefail; {} export --store {} | head -n 1 | wc -l",
+        env!("CARGO_BIN_EXE_throttlescope"),
+        path.display()
+    );
+    let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+    assert_eq!(stdout(&output).trim(), "1");
+    assert_eq!(output.stderr, b"");
+}
+
+#[test]
+fn what_is_not_there_is_said_in_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none.db");
+    let output = run(&["export"], &path);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("none.db: there is no database"), "{said}");
+    let output = run(&["export", "--since", "soon"], &path);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_purge_deletes_everything_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("throttlescope.db");
+    seeded(&path);
+    let asked = run(&["purge"], &path);
+    assert_eq!(asked.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("nothing was deleted"));
+    assert!(path.exists());
+    let (store, _) = Store::open(settings(&path), |_| {});
+    let refused = run(&["purge", "--yes"], &path);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && said.contains("another throttlescope keeps"), "{said}");
+    store.close();
+    let said = stdout(&run(&["purge", "--yes"], &path));
+    assert!(said.contains(&format!("deleted {}\n", path.display())), "{said}");
+    let left: Vec<String> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "throttlescope.db.lock")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(stdout(&run(&["purge", "--yes"], &path)).contains("there is nothing to delete"));
+}

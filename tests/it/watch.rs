@@ -1,0 +1,186 @@
+//! The daemon over time: an emulated throttle sets in and is lifted, processes end in between, people are told once.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+use throttlescope::demo::{Relay, Throttle};
+
+use crate::{serve::Server, support::Daemon};
+
+/// A measurement server behind a throttle that can be switched.
+pub(crate) struct Line {
+    _server: Server,
+    _runtime: tokio::runtime::Runtime,
+    pub(crate) throttle: Arc<Throttle>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Line {
+    pub(crate) fn new() -> Self {
+        let server = Server::start(&[
+            "--client-requests-per-minute",
+            "1000000",
+            "--client-bytes-per-minute",
+            "100GB",
+            "--client-connections",
+            "1000",
+        ]);
+        let throttle = Arc::new(Throttle::new("slow.example", 60_000.0, 16_384));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let relay = runtime.block_on(Relay::bind(server.https, Arc::clone(&throttle))).unwrap();
+        let address = relay.address().unwrap();
+        runtime.spawn(relay.run());
+        Self { _server: server, _runtime: runtime, throttle, address }
+    }
+
+    /// The configuration of a daemon that compares two names there, as often as it can.
+    pub(crate) fn config(&self, more: &str) -> String {
+        format!(
+            "{more}\n[catalog]\nplatforms = []\n[schedule]\nbytes_per_hour = \"100GB\"\nbytes_per_day = \"2TB\"\n\
+             [[via]]\nid = \"lab\"\naddress = \"{}\"\nsubjects = [\"slow.example\"]\ncontrols = [\"fast.example\"]\n\
+             interval = \"1s\"\nbytes = \"64KiB\"\n",
+            self.address
+        )
+    }
+}
+
+/// A webhook that keeps what it is told.
+pub(crate) struct Webhook {
+    pub(crate) url: String,
+    pub(crate) documents: Receiver<Value>,
+}
+
+impl Webhook {
+    /// `refuse` of the first requests are answered with 503.
+    pub(crate) fn start(mut refuse: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let (sender, documents) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut reader = BufReader::new(stream.unwrap());
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    if reader.read_line(&mut line).unwrap_or(0) <= 2 {
+                        break;
+                    }
+                    if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                if reader.read_exact(&mut body).is_err() {
+                    continue;
+                }
+                let status = if refuse > 0 { "503 Busy" } else { "200 OK" };
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _gone = reader.get_mut().write_all(answer.as_bytes());
+                if refuse > 0 {
+                    refuse -= 1;
+                } else if sender.send(serde_json::from_slice(&body).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { url, documents }
+    }
+
+    pub(crate) fn next(&self) -> Value {
+        self.documents.recv_timeout(Duration::from_mins(2)).expect("the webhook is told")
+    }
+}
+
+const ACTIVE: &str = r#"throttlescope_incident_active{target="lab/slow.example",verdict="throttled"}"#;
+const COUNTED: &str = r#"throttlescope_incidents_total{target="lab/slow.example",verdict="throttled"}"#;
+const VERDICT: &str = r#"throttlescope_verdict{target="lab/slow.example",verdict="throttled"}"#;
+
+fn json(daemon: &Daemon, path: &str) -> Value {
+    let (status, body) = daemon.get(path);
+    assert_eq!(status, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[test]
+fn an_incident_begins_is_told_survives_a_kill_and_ends() {
+    let line = Line::new();
+    let webhook = Webhook::start(1);
+    let config = line.config(&format!("[[notify]]\nwebhook = \"{}\"", webhook.url));
+    let mut daemon = Daemon::start(&config);
+    assert_eq!(daemon.metric("throttlescope_store_writable"), Some(1.0));
+    daemon.wait_until("some rounds are good", |daemon| {
+        daemon.metric(r#"throttlescope_exchanges_total{target="lab/slow.example"}"#) > Some(4.0)
+    });
+    assert_eq!(daemon.metric(ACTIVE), Some(0.0));
+    line.throttle.set(true);
+    daemon.wait_until("the incident is found", |daemon| daemon.metric(ACTIVE) == Some(1.0));
+    assert_eq!((daemon.metric(COUNTED), daemon.metric(VERDICT)), (Some(1.0), Some(1.0)));
+    let told = webhook.next();
+    assert_eq!(
+        (told["change"].as_str(), told["schema"].as_str()),
+        (Some("began"), Some("throttlescope/notification/1"))
+    );
+    let incident = &told["incident"];
+    assert_eq!(incident["target"], "lab/slow.example");
+    let summary = incident["summary"].as_str().unwrap();
+    assert!(summary.starts_with("lab/slow.example is being slowed down on this line"), "{summary}");
+    assert!(!incident["rounds"].as_array().unwrap().is_empty());
+
+    // The page and the API show it down to one exchange.
+    let past = json(&daemon, "/api/v1/incidents");
+    let past = &past["incidents"][0];
+    assert_eq!((past["verdict"].as_str(), &past["end"]), (Some("throttled"), &Value::Null));
+    let id = past["exchanges"][0].as_str().unwrap();
+    let exchange = json(&daemon, &format!("/api/v1/exchange?id={id}"));
+    assert_eq!(exchange["exchange"]["name"], "slow.example");
+    assert!(exchange["exchange"]["curve"].as_array().unwrap().len() > 5);
+    let (_, page) = daemon.get("/target?id=lab%2Fslow.example");
+    assert!(page.contains(id), "the evidence is linked");
+    let onset = past["onset"].clone();
+
+    daemon.signal("KILL");
+    daemon.wait();
+    let mut daemon = Daemon::start_in(daemon.folder(), &config);
+    daemon.wait_until("the incident is taken up", |daemon| daemon.metric(ACTIVE) == Some(1.0));
+    assert_eq!(daemon.metric(COUNTED), Some(0.0), "it is not a new one");
+    let again = json(&daemon, "/api/v1/incidents");
+    assert_eq!(again["incidents"].as_array().unwrap().len(), 1);
+    assert_eq!(again["incidents"][0]["onset"], onset);
+
+    line.throttle.set(false);
+    daemon.wait_until("the lift is found", |daemon| daemon.metric(ACTIVE) == Some(0.0));
+    let told = webhook.next();
+    assert_eq!(told["change"], "ended");
+    assert_eq!(told["incident"]["onset"], onset, "the same incident; and nothing was told twice");
+    assert!(told["incident"]["end"].is_string());
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+    assert!(webhook.documents.try_recv().is_err());
+
+    // What is exported is what our own `analyze` reads.
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_throttlescope"))
+        .args(["export", "--format", "ndjson", "--config"])
+        .arg(daemon.config())
+        .env("XDG_STATE_HOME", daemon.folder().path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let file = daemon.folder().path().join("export.ndjson");
+    std::fs::write(&file, &output.stdout).unwrap();
+    let analyzed = std::process::Command::new(env!("CARGO_BIN_EXE_throttlescope"))
+        .args(["analyze", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&analyzed.stdout).unwrap();
+    assert!(analyzed.status.code().is_some_and(|code| code != 2), "{said}");
+}
