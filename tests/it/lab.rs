@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::program;
 
+mod capture;
 mod hand;
 mod inside;
 mod line;
@@ -99,6 +100,55 @@ fn exit_status_is_the_commands_or_says_what_failed() {
     let unknown = lab(&["nosuch", "--", "true"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2));
     assert_eq!(text(&unknown).lines().count(), 1, "{}", text(&unknown));
+}
+
+#[test]
+fn where_namespaces_are_refused_one_sentence_says_so() {
+    if program("unshare").is_none() || program("setpriv").is_none() || !available("refused") {
+        return;
+    }
+    // A namespace in which nobody has power and further ones are forbidden.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && \
+        exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" lab run clean -- true";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", script, env!("CARGO_BIN_EXE_throttlescope")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output));
+    let said = text(&output);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("needs root or unprivileged user namespaces"), "{said}");
+}
+
+#[test]
+fn nobody_has_the_same_laboratory() {
+    let root =
+        std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if !root || program("setpriv").is_none() || program("curl").is_none() || !available("nobody") {
+        eprintln!("skipped: only root can become nobody");
+        return;
+    }
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_throttlescope")])
+        .args(["lab", "run", "tspu-2021"])
+        .args(FAST)
+        .args([
+            "--",
+            "sh",
+            "-c",
+            "id -u; for name in t.co example.org; do curl -4 -s -o /dev/null \
+            -w '%{http_code} %{time_total}\\n' https://$name/bytes/49152; done",
+        ])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let mut lines = said.lines();
+    assert_eq!(lines.next(), Some("0"), "root inside: {said}");
+    let seconds: Vec<f64> =
+        lines.filter_map(|line| line.strip_prefix("200 ")).map(|seconds| seconds.parse().unwrap()).collect();
+    assert!(seconds.len() == 2 && seconds[0] > 2.0 && seconds[1] < 1.0, "{said}");
 }
 
 #[test]

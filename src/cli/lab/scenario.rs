@@ -8,7 +8,14 @@ use super::{LineArgs, finished, settings, status_of, tell_lateness, tell_notes};
 use crate::cli::EXIT_ERROR;
 use crate::clock;
 use crate::lab::{self, Interrupt, Lab, LabSettings};
-use crate::model::profile::{Expectation, Profile, Scenario};
+use crate::model::profile::{Expectation, Profile, Scenario, Truth};
+
+/// A report's rate counts TCP payload, a truth's counts IP: full packets of 1500 bytes carry 1448.
+const PAYLOAD_SHARE: f64 = 1448.0 / 1500.0;
+/// A rate that was found is right within this share of the true one.
+const RATE_TOLERANCE: f64 = 0.15;
+/// Of a command's output so much is shown where something differed, in bytes.
+const SHOWN_MAX: usize = 2000;
 
 pub(super) fn run(mut args: LineArgs, scenario: Scenario, mut profile: Profile) -> anyhow::Result<ExitCode> {
     let quiet = args.quiet;
@@ -19,10 +26,12 @@ pub(super) fn run(mut args: LineArgs, scenario: Scenario, mut profile: Profile) 
     args.lift = args.lift.or(scenario.lift);
     args.congestion_control = args.congestion_control.or_else(|| scenario.congestion_control.clone());
     profile.line = scenario.line.clone().or(profile.line);
+    profile.truth = scenario.truth.unwrap_or(profile.truth);
+    let truth = profile.truth;
     profile.coverage = scenario.coverage.unwrap_or(profile.coverage);
     let settings = settings(args, profile)?;
     let status = lab::contain(Interrupt::Ends, move || {
-        inside(settings, &scenario, quiet).unwrap_or_else(|error| {
+        inside(settings, &scenario, truth, quiet).unwrap_or_else(|error| {
             eprintln!("throttlescope: {error:#}");
             lab::FAILED
         })
@@ -30,7 +39,7 @@ pub(super) fn run(mut args: LineArgs, scenario: Scenario, mut profile: Profile) 
     Ok(finished(status))
 }
 
-fn inside(settings: LabSettings, scenario: &Scenario, quiet: bool) -> anyhow::Result<u8> {
+fn inside(settings: LabSettings, scenario: &Scenario, truth: Truth, quiet: bool) -> anyhow::Result<u8> {
     let asked = settings.congestion_control.clone();
     let lab = Lab::start(settings)?;
     tell_notes(&lab, &asked, quiet);
@@ -50,9 +59,18 @@ fn inside(settings: LabSettings, scenario: &Scenario, quiet: bool) -> anyhow::Re
     let report = lab.finish()?;
     tell_lateness(&report, quiet);
     let text = String::from_utf8_lossy(&output.stdout);
-    let differs = differences(&scenario.expect, status_of(output.status), &text, took);
+    let document = serde_json::from_str::<Value>(&text).ok();
+    if !quiet {
+        for summary in document.iter().flat_map(summaries) {
+            println!("found: {summary}");
+        }
+    }
+    let differs = differences(&scenario.expect, truth, status_of(output.status), &text, took);
     for difference in &differs {
         println!("differs: {difference}");
+    }
+    if !differs.is_empty() && !quiet && document.is_none() && !text.is_empty() {
+        eprintln!("lab: the command printed:\n{}", shortened(text.trim_end()));
     }
     if differs.is_empty() {
         println!("as expected: {}", scenario.about);
@@ -61,8 +79,27 @@ fn inside(settings: LabSettings, scenario: &Scenario, quiet: bool) -> anyhow::Re
     Ok(EXIT_ERROR)
 }
 
+/// The sentences of a report, one for each of its results.
+fn summaries(document: &Value) -> Vec<&str> {
+    let results = document["results"].as_array().map(Vec::as_slice).unwrap_or_default();
+    results.iter().filter_map(|result| result["summary"].as_str()).collect()
+}
+
+/// The end of a text, where it is long.
+fn shortened(text: &str) -> &str {
+    let from = text.len().saturating_sub(SHOWN_MAX);
+    let from = (from..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[from..]
+}
+
 /// What is not as expected, one sentence each.
-fn differences(expect: &Expectation, status: u8, output: &str, took: std::time::Duration) -> Vec<String> {
+fn differences(
+    expect: &Expectation,
+    truth: Truth,
+    status: u8,
+    output: &str,
+    took: std::time::Duration,
+) -> Vec<String> {
     let mut differs = Vec::new();
     if let Some(expected) = expect.exit
         && expected != status
@@ -85,13 +122,51 @@ fn differences(expect: &Expectation, status: u8, output: &str, took: std::time::
     {
         differs.push(format!("took {seconds:.2} s, expected at most {most}"));
     }
-    if !expect.json.is_empty() {
+    if expect.truth || !expect.json.is_empty() {
         match serde_json::from_str::<Value>(output) {
             Err(error) => differs.push(format!("the output is no JSON document: {error}")),
-            Ok(document) => differs.extend(fields(expect, &document)),
+            Ok(document) => {
+                differs.extend(fields(expect, &document));
+                if expect.truth {
+                    differs.extend(errors(truth, &document));
+                }
+            }
         }
     }
     differs
+}
+
+/// Where a report's results are not the truth.
+fn errors(truth: Truth, document: &Value) -> Vec<String> {
+    let Some(results) = document["results"].as_array().filter(|results| !results.is_empty()) else {
+        return vec![
+            "the output is no report; `truth` wants one, as `{self} compare --json` prints it".to_owned(),
+        ];
+    };
+    let mut errors = Vec::new();
+    for (number, result) in results.iter().enumerate() {
+        let mut word = |what: &str, right: Value| {
+            let found = &result[what];
+            if *found != right {
+                errors.push(format!("results.{number}.{what} is {found}, truly {right}"));
+            }
+        };
+        word("verdict", serde_json::to_value(truth.verdict).unwrap_or(Value::Null));
+        if let Some(mechanism) = truth.mechanism {
+            word("mechanism", serde_json::to_value(mechanism).unwrap_or(Value::Null));
+        }
+        // A report may know of a throttle without knowing its rate.
+        if let (Some(rate), Some(found)) = (truth.rate, result["evidence"]["limit_bytes_per_second"].as_f64())
+        {
+            let right = rate.0 * PAYLOAD_SHARE;
+            if (found / right - 1.0).abs() > RATE_TOLERANCE {
+                errors.push(format!(
+                    "results.{number}.evidence.limit_bytes_per_second is {found:.0}, truly {right:.0}"
+                ));
+            }
+        }
+    }
+    errors
 }
 
 fn fields(expect: &Expectation, document: &Value) -> Vec<String> {
@@ -115,6 +190,35 @@ fn fields(expect: &Expectation, document: &Value) -> Vec<String> {
 mod tests {
     use super::*;
 
+    const TRUTH: Truth = Truth {
+        verdict: crate::model::Verdict::Throttled,
+        mechanism: Some(crate::model::Mechanism::Policing),
+        rate: Some(crate::model::profile::Rate(16_250.0)),
+    };
+
+    #[test]
+    fn a_report_is_held_against_the_truth() {
+        let expect = Expectation { truth: true, ..Expectation::default() };
+        let found = |output: &str| differences(&expect, TRUTH, 1, output, std::time::Duration::ZERO);
+        let report = |verdict: &str, mechanism: &str, limit: &str| {
+            format!(
+                r#"{{"results": [{{"verdict": "{verdict}", "mechanism": "{mechanism}",
+                    "evidence": {{"limit_bytes_per_second": {limit}}}}}]}}"#
+            )
+        };
+        assert!(found(&report("throttled", "policing", "15800")).is_empty());
+        assert!(found(&report("throttled", "policing", "null")).is_empty());
+        assert_eq!(
+            found(&report("normal", "shaping", "50000")),
+            [
+                "results.0.verdict is \"normal\", truly \"throttled\"",
+                "results.0.mechanism is \"shaping\", truly \"policing\"",
+                "results.0.evidence.limit_bytes_per_second is 50000, truly 15687",
+            ]
+        );
+        assert_eq!(found("{}").len(), 1);
+    }
+
     #[test]
     fn each_difference_is_one_sentence() {
         let expect: Expectation = toml::from_str(
@@ -122,7 +226,7 @@ mod tests {
         )
         .unwrap();
         let output = r#"{"results": [{"verdict": "normal"}]}"#;
-        let found = differences(&expect, 0, output, std::time::Duration::from_secs(1));
+        let found = differences(&expect, TRUTH, 0, output, std::time::Duration::from_secs(1));
         assert_eq!(
             found,
             [

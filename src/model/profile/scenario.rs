@@ -48,6 +48,8 @@ pub struct Expectation {
     pub exit: Option<u8>,
     /// Fields of the JSON document it prints, by path (`results.0.verdict`), and their values.
     pub json: toml::Table,
+    /// It prints a report (`--json` of measure, compare, sweep), and that says what is true here.
+    pub truth: bool,
     /// Text its output contains.
     pub output_contains: Vec<String>,
     /// It takes at least this long.

@@ -48,6 +48,11 @@ fn connection_count_one_name_then_another() {
 }
 
 #[test]
+fn location_by_a_hello_with_rising_time_to_live() {
+    step("tspu-2021", "locate");
+}
+
+#[test]
 fn freeze_comes_between_16_and_20_kb_without_a_reset() {
     let arguments = [&["tspu-freeze-bytes"][..], &FAST].concat();
     let commands = "for name in example.org vk.com; do curl -4 -s --http1.1 -m 3 -o /dev/null \

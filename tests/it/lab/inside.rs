@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use throttlescope::wire::packet::{self, Forged};
 use throttlescope::wire::tls::craft;
 
 /// What the server sends: at 130 kbit/s and after the free burst it takes more than two seconds.
@@ -25,6 +26,12 @@ const CONNECTS_BACK: u16 = 7002;
 const AT_ONCE: u16 = 9000;
 /// Sends 100 kbit/s for three seconds.
 const PACED: u16 = 9001;
+/// Sends a certificate in clear that names what is throttled, then goes on as `AFTER`.
+const CERTIFICATE: u16 = 8444;
+/// Sends a SYN from outside within the flow, then goes on as `AFTER`.
+const SENDS_SYN: u16 = 8445;
+/// Says one byte after four seconds, then goes on as `AFTER`.
+const SPEAKS_LATE: u16 = 8446;
 /// Answers each byte with one; datagrams with their length.
 const ECHO: u16 = 9002;
 
@@ -43,7 +50,10 @@ fn step() {
         "t8-443" => assert!(!throttled(8080, &[&hello("t.co")]) && throttled(443, &[&hello("t.co")])),
         "g1" => g1(),
         "g2" => assert!(throttled(HELLO_FIRST, &[])),
-        "g3" => assert!(throttled(443, &[&hello("t.co"), &[0xaa; 600]])),
+        "g3" => {
+            assert!(throttled(443, &[&hello("t.co"), &[0xaa; 600]]));
+            assert!(!throttled(CERTIFICATE, &[&hello("example.org")]));
+        }
         "g4" => g4(),
         "g5" => {
             assert!(throttled(443, &[&[0xee; 100], &hello("t.co")]));
@@ -54,7 +64,7 @@ fn step() {
         "g8-2021" => assert!(!throttled(443, &halves())),
         "g8-2026" => assert!(throttled(443, &halves())),
         "g9" => assert!(!throttled(443, &[&[craft::record(20, &[1]), hello("t.co")].concat()])),
-        "g10" => flipped(&[5 + 4 + 2 + 32]),
+        "g10" => g10(),
         "g11-v1" => names(&["reddit.com", "t.co", "throttletwitter.com"], &["example.org"]),
         "g11-v2" => names(&["t.co", "throttletwitter.com"], &["reddit.com"]),
         "g11-v3" => names(&["t.co", "garbage.twimg.com"], &["throttletwitter.com", "microsoft.com"]),
@@ -66,14 +76,24 @@ fn step() {
                 443,
                 &[b"CONNECT t.co:443 HTTP/1.1\r\nHost: t.co:443\r\n\r\n", &hello("t.co")]
             ));
+            // Through an encrypted tunnel the box sees records alone.
+            assert!(!throttled(443, &[&hello("vpn.example.org"), &craft::record(23, &[0x5c; 500])]));
         }
         "g15" => names(&["twitter.com", "abs.twimg.com", "pbs.twimg.com", "api.twitter.com"], &[]),
         "p1" => p1(),
+        "p2" => p2(),
+        "p3" => p3(),
         "p4" => p4(),
+        "p6" => {
+            assert!(throttled(443, &[&hello("t.co")]));
+            assert!(!throttled(SENDS_SYN, &[&hello("t.co")]));
+        }
         "p7" => p7(),
+        "p8" => p8(),
         "p9" => p9(),
         "p10" => p10(),
         "packet-counter" => packet_counter(),
+        "locate" => locate(),
         other => panic!("no step {other}"),
     }
 }
@@ -202,6 +222,102 @@ fn g7() {
     assert!(throttled(443, &[&longer_record]));
 }
 
+/// A hello with one thing wrong at a time, and the name in bytes that are no hello.
+fn g10() {
+    let whole = hello("t.co");
+    let name = whole.windows(4).position(|window| window == b"t.co").unwrap();
+    let session_length = 5 + 4 + 2 + 32;
+    assert_eq!(whole[session_length], 32);
+    // Lengths of the session id and of the cipher suites, name type, extension type.
+    flipped(&[session_length, session_length + 34, name - 3, name - 8]);
+    assert!(!throttled(443, &[&craft::record(23, b"t.co twitter.com abs.twimg.com, but no hello")]));
+}
+
+/// The box forgets after two seconds here, but not a flow in which something moves.
+fn p2() {
+    let mut stream = connect(443);
+    stream.write_all(&hello("t.co")).unwrap();
+    for _ in 0..12 {
+        thread::sleep(Duration::from_millis(500));
+        stream.write_all(&[1]).unwrap();
+    }
+    assert!(exchange(stream, &[]) > HALF);
+}
+
+/// After a FIN the same connection is slow (`exchange` ends its side before it reads); after a RST the next one between the
+/// same ports is, whatever it says.
+fn p3() {
+    assert!(throttled(443, &[&hello("t.co")]));
+    let from = |local: SocketAddr| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&local.into()).unwrap();
+        socket.connect(&SocketAddr::from((SERVER, 443)).into()).unwrap();
+        socket.set_tcp_nodelay(true).unwrap();
+        TcpStream::from(socket)
+    };
+    let innocent = from(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let local = innocent.local_addr().unwrap();
+    reset(innocent);
+    assert!(exchange(from(local), &[&hello("example.org")]) < HALF, "a reset alone does nothing");
+    let mut named = from(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let local = named.local_addr().unwrap();
+    named.write_all(&hello("t.co")).unwrap();
+    reset(named);
+    assert!(exchange(from(local), &[&hello("example.org")]) > HALF, "a reset clears nothing");
+}
+
+/// Closes with a RST.
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    // Until the server has it, too.
+    thread::sleep(Duration::from_millis(50));
+}
+
+/// The box forgets after two seconds here. What comes next is a session without a SYN, and who speaks first in it is who
+/// opened it.
+fn p8() {
+    let stream = connect(443);
+    thread::sleep(Duration::from_secs(4));
+    assert!(exchange(stream, &[&hello("t.co")]) > HALF);
+    let mut stream = connect(SPEAKS_LATE);
+    stream.read_exact(&mut [0]).unwrap();
+    assert!(exchange(stream, &[&hello("t.co")]) < HALF);
+}
+
+/// Which hop the box stands at: a hello sent beside the connection dies after so many hops; then an innocent transfer.
+fn locate() {
+    let slow = |ttl: u8| {
+        let stream = connect(443);
+        let source = stream.local_addr().unwrap();
+        forge(source, SocketAddr::from((SERVER, 443)), ttl, false, &hello("t.co"));
+        thread::sleep(Duration::from_millis(20));
+        exchange(stream, &[&hello("example.org")]) > HALF
+    };
+    assert_eq!((1..=5).find(|&ttl| slow(ttl)), Some(3));
+}
+
+/// Puts a packet of one's own making on the line. Its numbers fit no window: only a box on the way cares for it.
+fn forge(source: SocketAddr, destination: SocketAddr, ttl: u8, syn: bool, payload: &[u8]) {
+    let acknowledgment = (!syn).then_some(1);
+    let mut bytes = packet::tcp(&Forged {
+        source,
+        destination,
+        sequence: 1,
+        acknowledgment,
+        syn,
+        fin: false,
+        rst: false,
+        payload,
+    })
+    .unwrap();
+    packet::set_ttl(&mut bytes, ttl);
+    // 255 is IPPROTO_RAW: the header is in the bytes.
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
+    socket.send_to(&bytes, &SocketAddr::new(destination.ip(), 0).into()).unwrap();
+}
+
 /// The box forgets after two seconds here.
 fn p1() {
     let rest = |seconds: u64| {
@@ -303,6 +419,23 @@ fn serve() {
     };
     open(HELLO_FIRST, |mut stream| {
         let _gone = stream.write_all(&hello("t.co"));
+        after(stream);
+    });
+    open(CERTIFICATE, |mut stream| {
+        let names = b"..CN=t.co..twitter.com..abs.twimg.com..";
+        let message = [&[11, 0, 0, names.len() as u8][..], names].concat();
+        let _gone = stream.write_all(&craft::record(22, &message));
+        after(stream);
+    });
+    open(SENDS_SYN, |stream| {
+        drain(stream.try_clone().unwrap());
+        forge(stream.local_addr().unwrap(), stream.peer_addr().unwrap(), 64, true, &[]);
+        thread::sleep(Duration::from_millis(20));
+        after(stream);
+    });
+    open(SPEAKS_LATE, |mut stream| {
+        thread::sleep(Duration::from_secs(4));
+        let _gone = stream.write_all(&[1]);
         after(stream);
     });
     open(CONNECTS_BACK, |mut stream| {

@@ -29,34 +29,74 @@ fn t1_drops_and_neither_delays_nor_injects() {
     assert_eq!(counters["forged"], 0);
 }
 
-/// Goodput by object size as measured with a policer of the kernel's, in kbit/s, and how near ours comes: at 64 KB the
-/// kernel's wasted more of its first second.
-const GOODPUT: [(u32, f64, f64); 3] = [(64, 126.0, 0.1), (128, 126.0, 0.05), (400, 125.0, 0.05)];
+/// Fetches an object of each size one after the other, or sends one, and prints size, time to the first byte and in all.
+const FETCH: &str = "for k in 5 16 32 64 128 400; do curl -4 -s --http1.1 -o /dev/null -w \"$k \
+    %{time_starttransfer} %{time_total} %{http_code}\\n\" $1/bytes/$((k*1024)); done";
+const SEND: &str = "for k in 5 16 32 64 128 400; do head -c $((k*1024)) /dev/zero | curl -4 -s --http1.1 -H Expect: \
+    -o /dev/null -w \"$k %{time_pretransfer} %{time_total} %{http_code}\\n\" --data-binary @- $1/upload; done";
+
+/// Size in KiB, seconds to the first byte, seconds in all.
+fn sizes(arguments: &[&str], commands: &str, server: &str) -> Option<Vec<[f64; 3]>> {
+    let lines = script(arguments, &format!("set -- {server}; {commands}"))?;
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    let row = |line: &String| {
+        let words: Vec<f64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        let &[size, first, total, status] = &words[..] else { panic!("{line}") };
+        assert_eq!(status, 200.0, "{line}");
+        [size, first, total]
+    };
+    Some(lines.iter().map(row).collect())
+}
+
+/// The known goodput by object size in kbit/s: a policer of the kernel's, 130 kbit/s and 16 KB.
+const GOODPUT: [(f64, f64); 3] = [(64.0, 126.0), (128.0, 126.0), (400.0, 125.0)];
+
+/// Within 5 % of the known figure, where there is one for this size.
+fn assert_known(size: f64, total: f64) {
+    for (_, known) in GOODPUT.iter().filter(|(known, _)| *known == size) {
+        let goodput = size * 8.192 / total;
+        assert!((goodput / known - 1.0).abs() < 0.05, "{size} KB in {total} s: {goodput} kbit/s");
+    }
+}
 
 #[test]
 fn t2_t4_goodput_by_size_is_the_known_one_both_ways() {
-    let fetch = "for k in 5 16 32 64 128 400; do curl -4 -s --http1.1 -o /dev/null -w \"$k \
-        %{time_starttransfer} %{time_total} %{http_code}\\n\" https://abs.twimg.com/bytes/$((k*1024)); done";
-    let send = "for k in 5 16 32 64 128 400; do head -c $((k*1024)) /dev/zero | curl -4 -s --http1.1 -H Expect: \
-        -o /dev/null -w \"$k %{time_pretransfer} %{time_total} %{http_code}\\n\" --data-binary @- \
-        https://abs.twimg.com/upload; done";
-    for commands in [fetch, send] {
-        let arguments = [&["tspu-2021"][..], &FAST].concat();
-        let Some(lines) = script(&arguments, commands) else { return };
-        assert_eq!(lines.len(), 6);
-        for line in lines {
-            let words: Vec<f64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
-            let &[size, first, total, status] = &words[..] else { panic!("{line}") };
-            assert_eq!(status, 200.0, "{line}");
+    let arguments = [&["tspu-2021"][..], &FAST].concat();
+    for commands in [FETCH, SEND] {
+        let Some(rows) = sizes(&arguments, commands, "https://abs.twimg.com") else { return };
+        for [size, first, total] in rows {
             // The first byte is not late: the burst covers it.
-            assert!(first < 0.2, "{line}");
-            match GOODPUT.iter().find(|(known, ..)| f64::from(*known) == size) {
-                Some((_, known, near)) => {
-                    let goodput = size * 8.192 / total;
-                    assert!((goodput / known - 1.0).abs() < *near, "{line}: {goodput} kbit/s");
-                }
-                None if size <= 16.0 => assert!(total < 0.25, "{line}"),
-                None => assert!((1.3..2.1).contains(&total), "{line}"),
+            assert!(first < 0.2, "{size} KB: {first}");
+            assert_known(size, total);
+            if size <= 16.0 {
+                assert!(total < 0.25, "{size} KB: {total}");
+            } else if size == 32.0 {
+                // Burst, pause, and 34 KB of IP less 19 KB at the rate: 1.9 s, and a retransmission timer's step.
+                assert!((1.7..2.2).contains(&total), "{total}");
+            }
+        }
+    }
+}
+
+/// The figures were measured with one bucket (of a second's worth and 16 KiB) for everybody, one size after the other:
+/// 32 KB found in it what 5 and 16 KB had left. Done the same way, 32 KB comes out the same, too.
+#[test]
+fn t2_goodput_one_after_the_other_through_one_bucket_is_the_kernels() {
+    let directory = tempfile::tempdir().unwrap();
+    let rule = "name = \"own\"\nabout = \"one bucket\"\ntruth = { verdict = \"degraded\" }\n[[rule]]\n\
+        effect.police = { rate = \"130kbit\", burst = \"32634\", per = \"box\" }";
+    let profile = write_profile(directory.path(), rule);
+    let arguments = [&[profile.as_str()][..], &FAST].concat();
+    for commands in [FETCH, SEND] {
+        let Some(rows) = sizes(&arguments, commands, "http://192.0.2.1") else { return };
+        for [size, _, total] in rows {
+            assert_known(size, total);
+            if size <= 16.0 {
+                assert!(total < 0.25, "{size} KB: {total}");
+            } else if size == 32.0 {
+                // The kernel's: 1.46 s or 1.67 s; a step of the retransmission timer lies between them. The bucket fills
+                // while a busy machine starts the next curl, which takes off as much.
+                assert!((1.2..1.75).contains(&total), "{total}");
             }
         }
     }
@@ -109,7 +149,7 @@ fn g2_hello_counts_in_either_direction() {
 }
 
 #[test]
-fn g3_hello_alone_suffices() {
+fn g3_hello_alone_suffices_and_certificates_never_trigger() {
     step("tspu-2021", "g3");
     step("tspu-2021", "control");
 }
@@ -168,7 +208,7 @@ fn g13_real_hello_after_a_fake_one_triggers() {
 }
 
 #[test]
-fn g14_plain_proxies_do_not_help() {
+fn g14_plain_proxies_do_not_help_and_tunnels_do() {
     step("tspu-2021", "g14");
 }
 
@@ -183,6 +223,16 @@ fn p1_silent_flow_is_forgotten() {
 }
 
 #[test]
+fn p2_active_flow_stays_throttled() {
+    step_over("state = { idle = \"2s\", idle_jitter = \"0s\" }", "p2");
+}
+
+#[test]
+fn p3_fin_and_rst_do_not_clear_the_state() {
+    step("tspu-2021", "p3");
+}
+
+#[test]
 fn p4_hello_that_dies_before_the_box_does_not_count() {
     let rule = "[[rule]]\nnames = [\"*\"]\n\
         effect.limit_connections = { connections = 3, within = \"1m\", hold = [\"60s\", \"60s\"] }";
@@ -190,8 +240,19 @@ fn p4_hello_that_dies_before_the_box_does_not_count() {
 }
 
 #[test]
+fn p6_remote_syn_frees_and_flows_begun_outside_never_trigger() {
+    step("tspu-2021", "p6");
+    step("tspu-2021", "g1");
+}
+
+#[test]
 fn p7_fragments_wait_for_the_whole_and_too_many_are_lost() {
     step_over("state = { fragments_max = 20 }", "p7");
+}
+
+#[test]
+fn p8_sessions_need_no_syn_and_belong_to_who_speaks_first() {
+    step_over("state = { idle = \"2s\", idle_jitter = \"0s\" }", "p8");
 }
 
 #[test]
@@ -239,7 +300,8 @@ fn strangers_at_both_ends_are_throttled_alike() {
     );
     std::fs::write(path.join("nginx.conf"), config).unwrap();
     let server = format!("exec nginx -c {directory}/nginx.conf -e stderr");
-    let commands = "for name in t.co example.org; do curl -4 -k -s -o /dev/null \
+    // Up to TLS 1.2 the certificate, which names t.co, goes in clear.
+    let commands = "for name in t.co example.org; do curl -4 -k -s --tls-max 1.2 -o /dev/null \
         -w '%{http_code} %{time_total}\\n' https://$name/64; done";
     let output =
         lab(&["tspu-2021", "--server", &server]).args(FAST).args(["--", "sh", "-c", commands]).output();
@@ -248,7 +310,6 @@ fn strangers_at_both_ends_are_throttled_alike() {
     let seconds: Vec<f64> =
         lines.lines().map(|line| line.strip_prefix("200 ").expect(line).parse().unwrap()).collect();
     assert_eq!(seconds.len(), 2, "{}", text(&output));
-    let goodput = 64.0 * 8.192 / seconds[0];
-    assert!((goodput / 126.0 - 1.0).abs() < 0.1, "{goodput} kbit/s");
+    assert_known(64.0, seconds[0]);
     assert!(seconds[1] < 1.0, "{seconds:?}");
 }
