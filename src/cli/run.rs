@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long)]
     yes: bool,
     /// Where to answer [default: 127.0.0.1:10474]
-    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", env = "THROTTLESCOPE_LISTEN")]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// TLS and basic authentication, as Prometheus exporters have it
     #[arg(long = "web.config.file", value_name = "FILE")]

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Daemon, Nginx};
+use crate::{
+    prometheus::Prometheus,
+    support::{Daemon, Nginx},
+};
 
 /// Targets on a local server, each a small object every second.
 fn config(port: u16, targets: usize) -> String {
@@ -140,9 +143,16 @@ fn two_hundred_targets_a_second_are_all_accounted_for() {
     let seconds = std::env::var("THROTTLESCOPE_SOAK_SECONDS").map_or(10, |text| text.parse::<u64>().unwrap());
     let targets = 200;
     let daemon = Daemon::start(&config(nginx.http.port(), targets));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(prometheus) = runtime.block_on(async { Prometheus::start(daemon.address, true, &[]) }) else {
+        return;
+    };
     let start = Instant::now();
     std::thread::sleep(Duration::from_secs(seconds));
     let (_, metrics) = daemon.get("/metrics");
+    crate::prometheus::check_metrics(&metrics);
+    let scrapes = runtime.block_on(prometheus.value("min_over_time(up[1h])"));
+    assert!(scrapes == 1.0 && prometheus.complaints().is_empty(), "{scrapes}: {:?}", prometheus.complaints());
     let elapsed = start.elapsed().as_secs_f64();
     let sum = |name: &str| -> f64 {
         metrics

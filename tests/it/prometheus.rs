@@ -1,9 +1,10 @@
 //! A real Prometheus that scrapes what a test serves.
 
 use std::{
+    io::Write as _,
     net::SocketAddr,
     path::Path,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -95,6 +96,22 @@ impl Prometheus {
         };
         self.log().lines().filter(is_complaint).map(str::to_owned).collect()
     }
+}
+
+/// `promtool check metrics` accepts the exposition and has nothing to add.
+pub(crate) fn check_metrics(exposition: &str) {
+    let Some(promtool) = program("promtool") else { return };
+    let mut child = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(exposition.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }
 
 fn version(program: &Path) -> Vec<u32> {
