@@ -44,7 +44,8 @@ pub fn summary(judgement: &Judgement) -> String {
 
 fn normal(judgement: &Judgement) -> String {
     let evidence = &judgement.finding.evidence;
-    let bound = evidence.slowdown_ci[1].map_or_else(String::new, |high| {
+    // A subject that is faster than its control has no bound worth telling.
+    let bound = evidence.slowdown_ci[1].filter(|&high| high >= 1.0).map_or_else(String::new, |high| {
         format!(" (at most {} times slower, {} confidence)", units::ratio(high), percent(evidence.confidence))
     });
     format!("{} is as fast as {}{bound}.", judgement.subject, against(judgement))
@@ -123,11 +124,11 @@ fn percent(share: f64) -> String {
 /// A caveat as a sentence.
 pub fn caveat(caveat: &Caveat) -> String {
     match caveat {
-        Caveat::WeakerComparison => "this is a weaker comparison: two hosts differ in speed for innocent reasons, and no server was found that answers both names alike.".to_owned(),
+        Caveat::WeakerComparison => "this is a weaker comparison: two hosts differ in speed for innocent reasons, which one server under two names does not.".to_owned(),
         Caveat::NoControl => "there is nothing to compare with; name a control with --control.".to_owned(),
         Caveat::MorePairsNeeded(pairs) => format!("about {pairs} more pairs would decide; raise --pairs."),
         Caveat::IntervalTooWide => "the measurements scatter so much that both normal and throttled fit; more pairs would narrow it.".to_owned(),
-        Caveat::ProbeLate(n) => format!("this machine was too busy for {n} exchanges, which were left out; try again when it is idle."),
+        Caveat::ProbeLate(n) => format!("this machine was too busy for {n} of the exchanges, left out here; try again when it is idle."),
         Caveat::ControlFailed(n) => format!("the control itself failed in {n} exchanges, so that the line or the control may be at fault."),
         Caveat::ControlSlow => "the control is slow as well, so that the line itself may be at fault.".to_owned(),
         Caveat::ServerSlow => "the server is slow under every name, so that the server itself may be at fault.".to_owned(),

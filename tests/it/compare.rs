@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     serve::Server,
-    support::{Nginx, report},
+    support::{Nginx, lab_can_be_had, report, throttlescope},
 };
 
 /// Bytes a second that the paced name gets.
@@ -69,4 +69,32 @@ fn our_own_server_under_two_names() {
 fn nginx_under_two_names() {
     let Some(nginx) = Nginx::start(&["a.example", "b.example", "slow.example"]) else { return };
     holds(&nginx.https.to_string(), "/4m");
+}
+
+/// A round trip of 20 ms to one host and of 300 ms to the other: slow by distance, throttled by nobody.
+#[test]
+fn hosts_at_different_distances_never_accuse() {
+    if !lab_can_be_had() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("far.toml");
+    let line = "[line]\nrtt = '20ms'\nother_hosts = ['280ms']\n[line.down]\nrate = '50Mbit'\n";
+    let head = "name = 'far'\nabout = 'two hosts'\ntruth = { verdict = 'normal' }\n";
+    std::fs::write(&profile, format!("{head}{line}")).unwrap();
+    let (near, far) = ("https://near.example/bytes/131072", "https://host2.example/bytes/131072");
+    for seed in 0..repeats().div_ceil(10) {
+        for (subject, control) in [(far, near), (near, far)] {
+            let seed = seed.to_string();
+            let lab = ["lab", "run", "-q", "--seed", &seed, profile.to_str().unwrap(), "--"];
+            let measure = [env!("CARGO_BIN_EXE_throttlescope"), "measure", subject, "--control", control];
+            let output = throttlescope(&[&lab[..], &measure, &["--json", "--seed", &seed]].concat());
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+            for result in report["results"].as_array().unwrap() {
+                let verdict = result["verdict"].as_str().unwrap();
+                assert!(["normal", "inconclusive", "degraded"].contains(&verdict), "{result:#}");
+                eprintln!("{subject} against {control}: {verdict} by {}", result["comparison"]);
+            }
+        }
+    }
 }

@@ -334,7 +334,7 @@ fn resolvers_fail_in_ways_of_their_own() {
     .unwrap();
     let profile = profile.to_str().unwrap();
     let built = env!("CARGO_BIN_EXE_throttlescope");
-    if !lab_can_be_had() {
+    if !crate::support::lab_can_be_had() {
         return;
     }
     for (name, family, kind, says) in [
@@ -361,15 +361,4 @@ fn resolvers_fail_in_ways_of_their_own() {
     let urls = ["http://a.example/", "--control", "http://b.example/", "--pairs", "1"];
     let text = String::from_utf8(throttlescope(&[&nowhere[..], &urls].concat()).stdout).unwrap();
     assert!(text.contains("no name server could be reached (unreachable in resolve)"), "{text}");
-}
-
-/// Whether laboratories can be had here; said on stderr where not, and a failure where everything is required.
-fn lab_can_be_had() -> bool {
-    let output = throttlescope(&["lab", "run", "-q", "clean", "--", "true"]);
-    let why = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() || std::env::var_os("THROTTLESCOPE_REQUIRE_ALL").is_none(), "{why}");
-    if !output.status.success() {
-        eprintln!("skipped: {why}");
-    }
-    output.status.success()
 }

@@ -55,3 +55,14 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     }
     found
 }
+
+/// Whether laboratories can be had here; said on stderr where not, and a failure where everything is required.
+pub(crate) fn lab_can_be_had() -> bool {
+    let output = throttlescope(&["lab", "run", "-q", "clean", "--", "true"]);
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() || std::env::var_os("THROTTLESCOPE_REQUIRE_ALL").is_none(), "{why}");
+    if !output.status.success() {
+        eprintln!("skipped: {why}");
+    }
+    output.status.success()
+}
