@@ -28,3 +28,4 @@ mod store;
 mod support;
 mod watch;
 mod web;
+mod year;
