@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub mod analyze;
 pub mod check_config;
 pub mod compare;
+pub mod demo;
 pub mod export;
 pub mod health;
 pub mod lab;
@@ -55,6 +56,8 @@ enum Command {
     Analyze(analyze::Args),
     /// The laboratory: run programs behind an emulated throttler
     Lab(lab::Args),
+    /// See all of it in two minutes on this machine alone, with an emulated throttler
+    Demo(demo::Args),
     /// List what the catalogue measures, or check which endpoints answer
     Targets(targets::Args),
     /// Write measurements from the daemon's database, for others to read
@@ -111,6 +114,7 @@ impl Command {
             Self::Sweep(args) => args.run(),
             Self::Analyze(args) => args.run(),
             Self::Lab(args) => args.run(),
+            Self::Demo(args) => args.run(),
             Self::Targets(args) => args.run(),
             Self::Export(args) => args.run(),
             Self::Purge(args) => args.run(),

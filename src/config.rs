@@ -92,6 +92,17 @@ pub struct Store {
     pub max_bytes: u64,
 }
 
+impl Store {
+    /// The same in the store's own words.
+    pub fn settings(&self) -> crate::store::Settings {
+        crate::store::Settings {
+            path: self.path.clone(),
+            retention: self.retention,
+            max_bytes: self.max_bytes,
+        }
+    }
+}
+
 /// `[schedule]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wishes {

@@ -1,5 +1,6 @@
 //! The one loop that both daemon and one-shot run: whom to compare with what, permits, budgets, shutdown.
 
+mod build;
 mod daemon;
 mod incidents;
 mod job;

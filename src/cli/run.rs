@@ -12,19 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use url::Url;
-
 use crate::{
-    catalog,
-    config::{self, Config, Notify, Overrides, Via},
-    engine::{Daemon, DaemonPlan, Keeper, PlanItem, Setup, subjects},
-    methods::{Leg, Shape},
-    metrics::{HistogramMode, Metrics},
-    model::{Command, EndpointKind, HelloKind, Role, Target, TargetId},
+    config::{self, Config, Overrides},
+    engine::{Daemon, Keeper, Setup},
+    metrics::Metrics,
+    model::Command,
     notify,
-    probe::{self, Budgets, HttpChoice, Prober},
-    schedule::Schedule,
-    store::{self, Reader},
+    store::Reader,
     web::{self, StoredHistory, WebSettings},
 };
 
@@ -92,11 +86,7 @@ impl Args {
         let seed = self.seed.unwrap_or_else(rand::random);
         let reload =
             Box::new(move || self.setup().map(|(setup, _)| setup).map_err(|error| format!("{error:#}")));
-        let settings = store::Settings {
-            path: config.store.path.clone(),
-            retention: config.store.retention,
-            max_bytes: config.store.max_bytes,
-        };
+        let settings = config.store.settings();
         let web_settings =
             web_settings.with_history(Arc::new(StoredHistory::new(Reader::new(settings.path.clone()))));
         let sender = notify::Sender::new(setup.prober.tls_config())?;
@@ -117,17 +107,7 @@ impl Args {
     fn setup(&self) -> anyhow::Result<(Setup, Config)> {
         let config = config::load(self.config.as_deref(), &Overrides::from_environment())?;
         safety::acknowledge(&config, self.yes)?;
-        let targets: Vec<Target> =
-            config.targets.iter().map(|configured| configured.target.clone()).collect();
-        let prober = Prober::new(probe::Options {
-            ca_file: config.ca_file.clone(),
-            connect_to: subjects::connect_to(&targets),
-            ..probe::Options::default()
-        })?;
-        let schedule =
-            Schedule::new(&config.scheduled(), config.budgets(), self.seed.unwrap_or_else(rand::random));
-        let receivers = config.notify.iter().map(receiver).collect();
-        let setup = Setup { plan: plan(&config), prober, schedule, receivers };
+        let setup = Setup::of(&config, self.seed.unwrap_or_else(rand::random))?;
         Ok((setup, config))
     }
 
@@ -147,93 +127,6 @@ impl Args {
         }
         Ok(())
     }
-}
-
-fn receiver(notify: &Notify) -> notify::Receiver {
-    match notify {
-        Notify::Webhook(url) => notify::Receiver::Webhook(url.clone()),
-        Notify::Alertmanager(url) => notify::Receiver::Alertmanager(url.clone()),
-    }
-}
-
-/// The plan of a configuration: its own and the catalogue's targets, then those of measurement servers, in the order of
-/// [`Config::scheduled`].
-fn plan(config: &Config) -> DaemonPlan {
-    let find =
-        |id: &TargetId| config.targets.iter().map(|configured| &configured.target).find(|t| t.id == *id);
-    let own = config.measured().map(|(target, interval)| PlanItem {
-        target: target.clone(),
-        subject: subjects::subject(target, find),
-        interval,
-    });
-    let vias = config.via_targets().filter_map(|(via, name, id)| via_item(via, name, id));
-    let items: Vec<PlanItem> = own.chain(vias).collect();
-    let controls = items_controls(config, &items);
-    DaemonPlan {
-        vantage: config.vantage.clone(),
-        shape: Shape {
-            bytes: catalog::BULK_BYTES,
-            budgets: Budgets::default(),
-            hello: HelloKind::Small,
-            http: HttpChoice::Http1,
-        },
-        bytes_per_hour: config.schedule.bytes_per_hour,
-        bytes_per_day: config.schedule.bytes_per_day,
-        histograms: config.histograms.unwrap_or_else(|| HistogramMode::for_targets(items.len())),
-        items,
-        controls,
-    }
-}
-
-/// Every control of the items that is no item itself, once.
-fn items_controls(config: &Config, items: &[PlanItem]) -> Vec<Target> {
-    let mut controls: Vec<Target> = Vec::new();
-    for leg in items.iter().flat_map(|item| &item.subject.controls) {
-        let known = items.iter().map(|item| &item.target).chain(&controls).any(|target| target.id == leg.id);
-        if known {
-            continue;
-        }
-        let configured = config.targets.iter().find(|configured| configured.target.id == leg.id);
-        controls.push(configured.map_or_else(|| via_control(leg), |configured| configured.target.clone()));
-    }
-    controls
-}
-
-/// The other name of a measurement server as a target of its own.
-fn via_control(leg: &Leg) -> Target {
-    Target {
-        id: leg.id.clone(),
-        url: leg.url.clone(),
-        role: Role::Control,
-        kind: EndpointKind::Media,
-        controls: Vec::new(),
-        bytes: 0,
-        connect_to: None,
-        check_certificate: false,
-    }
-}
-
-/// One name on a measurement server. The configuration has checked that there are controls and that the address parses.
-fn via_item(via: &Via, name: &str, id: TargetId) -> Option<PlanItem> {
-    let url = Url::parse(&format!("https://{}/bytes/{}", via.address, via.bytes)).ok()?;
-    let control = via.controls.first()?;
-    let mut subject = subjects::same_server(id.clone(), &url, control, name, control);
-    for leg in &mut subject.controls {
-        leg.id = TargetId::new(format!("{}/{control}", via.id));
-    }
-    subject.repeat =
-        format!("throttlescope compare --via {} --subject {name} --control {control}", via.address);
-    let target = Target {
-        id,
-        url,
-        role: Role::Subject,
-        kind: EndpointKind::Media,
-        controls: Vec::new(),
-        bytes: via.bytes,
-        connect_to: None,
-        check_certificate: false,
-    };
-    Some(PlanItem { target, subject, interval: via.interval })
 }
 
 /// Returns at SIGTERM or Ctrl-C, after telling `shutdown`; SIGHUP reloads.

@@ -11,6 +11,7 @@ mod compare;
 mod config;
 mod daemon;
 mod dashboards;
+mod demo;
 mod export;
 mod failures;
 mod health;
