@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Imports go downwards only:
-//! `cli` · `engine`, `lab`, `web` · `methods`, `config` · `probe`, `analysis`, `recorded`, `report`, `metrics`, `store`,
+//! `cli` · `evaluate` · `engine`, `lab`, `web` · `methods`, `config` · `probe`, `analysis`, `recorded`, `report`, `metrics`, `store`,
 //! `schedule`, `catalog`, `serve` · `wire`, `clock` · `model`.
 
 pub mod analysis;
@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod engine;
+pub mod evaluate;
 pub mod lab;
 pub mod methods;
 pub mod metrics;

@@ -67,8 +67,8 @@ pub struct Prober(Arc<Inner>);
 struct Inner {
     options: Options,
     source: Source,
-    names: Names,
-    tls: Tls,
+    names: Arc<Names>,
+    tls: Arc<Tls>,
 }
 
 /// Where a URL's host is.
@@ -89,8 +89,19 @@ impl Prober {
     pub fn new(options: Options) -> Result<Self, SetupError> {
         let source = Source::new(options.interface.as_deref())?;
         let tls = Tls::new(options.ca_file.as_deref())?;
-        let names = Names::new(options.family);
-        Ok(Self(Arc::new(Inner { options, source, names, tls })))
+        let names = Arc::new(Names::new(options.family));
+        Ok(Self(Arc::new(Inner { options, source, names, tls: Arc::new(tls) })))
+    }
+
+    /// The same, sent from another of this machine's addresses.
+    #[must_use]
+    pub fn sent_from(&self, address: IpAddr) -> Self {
+        Self(Arc::new(Inner {
+            options: self.0.options.clone(),
+            source: Source::Address(address),
+            names: Arc::clone(&self.0.names),
+            tls: Arc::clone(&self.0.tls),
+        }))
     }
 
     /// The TLS configuration for HTTP that is not itself the measurement (`reqwest`): the same roots, and all checks

@@ -12,6 +12,7 @@ use crate::lab::profiles::{self, Loaded};
 use crate::lab::{self, Interrupt, Joint, Lab, LabReport, LabSettings, LaneSettings, ServerKind};
 use crate::model::profile::{LineProfile, Loss, Profile, Rate, Span};
 
+mod evaluate;
 mod scenario;
 
 /// Arguments.
@@ -29,6 +30,8 @@ enum LabCommand {
     Shell(LineArgs),
     /// List the profiles that come with the program
     List,
+    /// Measure how right the verdicts are, on many drawn lines and middleboxes
+    Evaluate(evaluate::Args),
 }
 
 /// Arguments of `lab run`.
@@ -111,6 +114,7 @@ impl Args {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             LabCommand::List => list(),
+            LabCommand::Evaluate(args) => args.run(),
             LabCommand::Shell(line) => {
                 let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
                 run(line, vec![shell])

@@ -1,0 +1,99 @@
+//! `lab evaluate`: how right the verdicts are, on a drawn corpus with known truth.
+
+use std::{
+    io::{IsTerminal as _, Write as _, stderr},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    evaluate::{self, Evaluation, Settings},
+    lab::{self, Interrupt},
+};
+
+/// Arguments of `lab evaluate`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How many tests to draw; 6000 take about an hour and a half
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    tests: u32,
+    /// What the corpus is drawn from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Tests under way at once; most of the time they wait
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    parallel: u32,
+    /// Most pairs of a comparison
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pairs: u32,
+    /// Write every test and its truth, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the plots into this directory, as SVG
+    #[arg(long, value_name = "DIRECTORY")]
+    plots: Option<PathBuf>,
+    /// Keep every exchange, one test a line, to be judged again
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Measure nothing; judge the exchanges of a recording again
+    #[arg(long, value_name = "FILE", conflicts_with = "record")]
+    judge: Option<PathBuf>,
+    /// No progress on standard error
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Args {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(recording) = &self.judge {
+            let evaluation = evaluate::again(recording, self.pairs)?;
+            self.report(&evaluation)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let status = lab::contain(Interrupt::Ends, move || match self.measure() {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("throttlescope: {error:#}");
+                lab::FAILED
+            }
+        });
+        Ok(super::finished(status))
+    }
+
+    fn measure(&self) -> anyhow::Result<()> {
+        let settings = Settings {
+            tests: self.tests,
+            seed: self.seed,
+            parallel: self.parallel as usize,
+            pairs: self.pairs,
+            record: self.record.clone(),
+        };
+        let shown = !self.quiet && stderr().is_terminal();
+        let mut done = 0;
+        let evaluation = evaluate::inside(&settings, &mut |_| {
+            done += 1;
+            if shown {
+                let _gone = write!(stderr(), "\r{done} of {}", settings.tests);
+            }
+        })?;
+        if shown {
+            let _gone = writeln!(stderr());
+        }
+        self.report(&evaluation)
+    }
+
+    fn report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
+        if let Some(path) = &self.json {
+            std::fs::write(path, serde_json::to_vec(evaluation)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let Some(directory) = &self.plots {
+            evaluate::write_plots(evaluation, directory)
+                .with_context(|| format!("cannot write plots into {}", directory.display()))?;
+        }
+        super::out::write(evaluate::render(evaluation).as_bytes())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Judges a recording again with the judge as it is now: the same exchanges, in the order in which they came, stopped
+//! where this judge stops.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::Path,
+};
+
+use crate::{
+    analysis::round::{Next, RoundJudge, RoundSettings},
+    model::{Comparison, Exchange, Finding, Role},
+};
+
+use super::{
+    EvaluateError, Evaluation,
+    outcome::{Outcome, Recorded},
+};
+
+/// The tests of a recording, judged again. What a judge would have asked for beyond what was recorded it does not get.
+pub fn again(file: &Path, pairs: u32) -> Result<Evaluation, EvaluateError> {
+    let wrong = |what: String| EvaluateError::Record { file: file.to_owned(), what };
+    let open = File::open(file).map_err(|error| wrong(error.to_string()))?;
+    let mut outcomes = Vec::new();
+    for (index, line) in BufReader::new(open).lines().enumerate() {
+        let line = line.map_err(|error| wrong(error.to_string()))?;
+        let recorded: Recorded =
+            serde_json::from_str(&line).map_err(|error| wrong(format!("line {}: {error}", index + 1)))?;
+        outcomes.push(judge(recorded, pairs));
+    }
+    outcomes.sort_by_key(|one| one.number);
+    Ok(Evaluation {
+        seed: 0,
+        parallel: 0,
+        tests: outcomes.len() as u32,
+        seconds: outcomes.iter().map(|one| one.seconds).sum(),
+        laboratories: Vec::new(),
+        outcomes,
+    })
+}
+
+fn judge(recorded: Recorded, pairs: u32) -> Outcome {
+    let mut outcome = recorded.outcome;
+    let judged: Vec<(Comparison, Finding, usize)> = recorded
+        .rounds
+        .iter()
+        .map(|(comparison, exchanges)| {
+            let (finding, used) = round(*comparison, exchanges, pairs);
+            (*comparison, finding, used)
+        })
+        .collect();
+    let accusing = judged.iter().find(|(_, finding, _)| finding.verdict.accuses());
+    let Some((comparison, finding, _)) = accusing.or_else(|| judged.iter().max_by_key(|one| one.0)) else {
+        return outcome;
+    };
+    outcome.comparison = *comparison;
+    outcome.verdict = finding.verdict;
+    outcome.mechanism = finding.mechanism;
+    outcome.blocked_at = finding.blocked_at;
+    outcome.evidence = finding.evidence.clone();
+    outcome.caveats.clone_from(&finding.caveats);
+    let used = || recorded.rounds.iter().zip(&judged).flat_map(|((_, all), (_, _, used))| &all[..*used]);
+    outcome.exchanges = used().count() as u32;
+    outcome.late = used().filter(|one| one.is_late()).count() as u32;
+    outcome.bytes = used().map(Exchange::received_bytes).sum();
+    outcome.seconds = used().map(|one| one.duration.as_secs_f64()).sum();
+    outcome
+}
+
+/// The finding, and how many exchanges it took.
+fn round(comparison: Comparison, exchanges: &[Exchange], pairs: u32) -> (Finding, usize) {
+    let settings = RoundSettings { comparison, pairs_max: pairs, ..RoundSettings::default() };
+    let mut judge = RoundJudge::new(settings);
+    let first =
+        exchanges.iter().filter(|one| one.role == Role::Subject && !one.warmup).map(|one| one.pair).min();
+    let mut used = 0;
+    for unit in exchanges.chunk_by(|one, other| one.pair == other.pair) {
+        unit.iter().for_each(|one| judge.add(one.clone()));
+        used += unit.len();
+        if first.is_some_and(|first| unit[0].pair >= first) && judge.next() == Next::Enough {
+            break;
+        }
+    }
+    (judge.finding(), used)
+}
