@@ -88,6 +88,8 @@ pub struct CurveFinding {
     pub burst_bytes: Option<u64>,
     /// How sure the mechanism is, 0 to 1.
     pub confidence: f64,
+    /// Probability that packets above a rate were dropped; `None` where the curve is too short to show anything.
+    pub policing: Option<f64>,
 }
 
 /// Judges one curve: points strictly increase in bytes and never decrease in time.
@@ -98,12 +100,14 @@ pub fn classify(points: &[CurvePoint], clues: &Clues) -> CurveFinding {
             limit: None,
             burst_bytes: points.last().map(|point| point.bytes),
             confidence: FREEZE_CONFIDENCE,
+            policing: None,
         };
     }
     let Some(rtt) = round_trip(points, clues) else { return CurveFinding::UNKNOWN };
     let Some(steps) = Steps::of(points, rtt) else { return CurveFinding::UNKNOWN };
     let marks = Marks::of(&steps);
-    let (mechanism, confidence) = mechanism(&marks);
+    let policing = evidence::of_policing(&marks);
+    let (mechanism, confidence) = mechanism(&marks, policing);
     let limit = match mechanism {
         CurveMechanism::Policing | CurveMechanism::Shaping => limit::of(points, rtt),
         _ => None,
@@ -113,12 +117,30 @@ pub fn classify(points: &[CurvePoint], clues: &Clues) -> CurveFinding {
         limit: limit.map(|(limit, _)| limit),
         burst_bytes: limit.map(|(_, burst)| burst),
         confidence,
+        policing: Some(policing),
+    }
+}
+
+/// The rate that limits a transfer, bytes per second, where it is known from elsewhere that one does. Behind a policer the
+/// slope of the level over time, by least squares, from the end of the first stall on: unlike the slope between two
+/// arrivals it does not count the bucket's refill during the last stall as rate. `None` where the curve is too short.
+pub fn rate(points: &[CurvePoint], rtt: Duration, policed: bool) -> Option<f64> {
+    let rtt = rtt.as_secs_f64();
+    if policed {
+        limit::slope_after_stall(points, rtt)
+    } else {
+        limit::of(points, rtt).map(|(limit, _)| limit.value)
     }
 }
 
 impl CurveFinding {
-    const UNKNOWN: Self =
-        Self { mechanism: CurveMechanism::Unknown, limit: None, burst_bytes: None, confidence: 0.0 };
+    const UNKNOWN: Self = Self {
+        mechanism: CurveMechanism::Unknown,
+        limit: None,
+        burst_bytes: None,
+        confidence: 0.0,
+        policing: None,
+    };
 }
 
 /// Silence that counts as a freeze (design section 5).
@@ -150,8 +172,7 @@ fn round_trip(points: &[CurvePoint], clues: &Clues) -> Option<f64> {
 }
 
 /// What the marks say, and how sure that is.
-fn mechanism(marks: &Marks) -> (CurveMechanism, f64) {
-    let policing = evidence::of_policing(marks);
+fn mechanism(marks: &Marks, policing: f64) -> (CurveMechanism, f64) {
     if policing >= POLICING_MIN {
         return (CurveMechanism::Policing, policing);
     }

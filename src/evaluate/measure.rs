@@ -33,7 +33,7 @@ use super::{
 const TRUTH_TRANSFERS: usize = 9;
 
 /// Tests of one laboratory: each takes up to three of its lanes, and its account of lateness is theirs together.
-const BATCH: u32 = 400;
+const BATCH: u32 = 1200;
 
 /// Between the starts of two tests, so that a hundred handshakes do not begin in one millisecond.
 const BETWEEN_STARTS: Duration = Duration::from_millis(25);

@@ -145,7 +145,7 @@ impl Outcome {
 
 /// A test with all its exchanges, one line of a recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Recorded {
+pub(super) struct Recorded {
     /// What it came to.
     pub outcome: Outcome,
     /// Each comparison and its exchanges.

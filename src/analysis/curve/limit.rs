@@ -52,3 +52,27 @@ fn half_width(at: &[f64], bytes: &[f64], begin: usize, rate: f64) -> f64 {
 
     T * (variance / SPANS as f64).sqrt()
 }
+
+/// Moments at which the level is read for [`slope_after_stall`], and the round trips it takes at least.
+const MOMENTS: usize = 60;
+const ROUND_TRIPS_MIN: f64 = 5.0;
+
+pub(super) fn slope_after_stall(points: &[CurvePoint], rtt: f64) -> Option<f64> {
+    let at: Vec<f64> = points.iter().map(|point| point.at.as_secs_f64()).collect();
+    if at.len() < 2 * SPANS || rtt <= 0.0 {
+        return None;
+    }
+    let (start, end) = (at[felt(&at, rtt)], at[at.len() - 1]);
+    if end - start < ROUND_TRIPS_MIN * rtt {
+        return None;
+    }
+    let moments = (0..=MOMENTS).map(|n| start + (end - start) * n as f64 / MOMENTS as f64);
+    let seen: Vec<(f64, f64)> = moments
+        .map(|time| (time, points[at.partition_point(|&point| point <= time).saturating_sub(1)].bytes as f64))
+        .collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| seen.iter().map(of).sum::<f64>() / seen.len() as f64;
+    let (time, level) = (mean(|one| one.0), mean(|one| one.1));
+    let together: f64 = seen.iter().map(|one| (one.0 - time) * (one.1 - level)).sum();
+    let alone: f64 = seen.iter().map(|one| (one.0 - time).powi(2)).sum();
+    Some(together / alone).filter(|slope| slope.is_finite() && *slope > 0.0)
+}

@@ -176,6 +176,18 @@ pub(super) fn everything_fails(exchanges: &[&Exchange]) -> bool {
     })
 }
 
+/// Whether both sides went silent twice and neither came through with a large object: then nothing is left that works,
+/// and a freeze of the one alone cannot be shown any more.
+pub(super) fn both_freeze(exchanges: &[&crate::model::Exchange]) -> bool {
+    [Role::Subject, Role::Control].into_iter().all(|role| {
+        let of_role = || exchanges.iter().filter(|one| one.role == role && !one.fallback && !one.warmup);
+        let silent = of_role()
+            .filter_map(|one| observe::final_silence(one))
+            .filter(|silence| silence.seconds >= FREEZE_SECONDS);
+        silent.count() >= FREEZES_MIN && !of_role().any(|one| one.is_complete())
+    })
+}
+
 fn most_common(failures: &[(Phase, FailureKind)]) -> Option<(Phase, FailureKind)> {
     failures.iter().copied().max_by_key(|one| (failures.iter().filter(|other| *other == one).count(), *one))
 }

@@ -1,8 +1,10 @@
 //! How a subject is slowed down: what its curves say together, beside what the kernel counted. Never accuses.
 
+use std::time::Duration;
+
 use crate::{
     analysis::{
-        curve::{self, Clues, CurveFinding, CurveMechanism},
+        curve::{self, Clues, CurveFinding},
         stats::{Bounded, INTERVAL_VALUES_MIN, centre_interval, median},
     },
     model::{Exchange, Mechanism, Role},
@@ -17,73 +19,137 @@ use super::{
 /// Rates within this share of their median are one rate: a limit, not a coincidence (design: 15 %).
 pub(super) const RATE_SPREAD_MAX: f64 = 0.15;
 
-/// Round trips that grow by this factor under load show a queue, and so a shaper (Flach et al. 2016: 1.3 of the tenth
-/// percentile marks congestion; twice leaves room for the receiver's coarser estimate).
+/// Round trips under load that are so many times the control's show a queue of the subject's own, and so a shaper.
 const ROUND_TRIP_GROWTH: f64 = 2.0;
+
+/// Mean probability of policing over a round's curves below which nothing is policed, and above which it is likely: three
+/// curves or more say together what one cannot.
+const NO_POLICING: f64 = 0.05;
+const SOME_POLICING: f64 = 0.15;
+
+/// Rates of one round that scatter so much (standard deviation of the logarithm) are nobody's limit: random loss makes
+/// them, a bucket gives all transfers the same.
+const UNEVEN: f64 = 0.4;
+
+/// A transfer watched for less after the burst shows no rate.
+const SEEN_SECONDS_MIN: f64 = 1.2;
+
+/// Payload of the first window, nearly (ten segments, RFC 6928), and what our own machine may add to its time.
+const FIRST_WINDOW_BYTES: u64 = 10_000;
+const WINDOW_GRACE_SECONDS: f64 = 0.1;
+
+/// IP bytes of a full segment.
+const SEGMENT_BYTES: f64 = 1_500.0;
 
 /// Least relative standard deviation of a limit that is believed.
 const LIMIT_SPREAD_MIN: f64 = 0.01;
 
+/// What a policer's limit may be off by in all transfers of a round alike (logarithm): where the bucket is small for the
+/// round trip, TCP does not fill it (`docs/accuracy.md`).
+const LIMIT_COMMON: f64 = 0.1;
+
 /// The mechanism, with limit and burst written into the evidence.
 pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
-    if !slow {
+    if !slow || handshake_alone(case) {
         return Mechanism::HandshakeDelay;
     }
     let subjects: Vec<Sample<'_>> =
         case.sorted.samples(Role::Subject).filter(|one| !one.failed).copied().collect();
-    let findings: Vec<CurveFinding> = subjects.iter().map(|sample| of_curve(sample.exchange)).collect();
-    let mechanism = vote(&findings).unwrap_or_else(|| by_kernel(case, &subjects));
+    let segment = segment_time(case);
+    let findings: Vec<CurveFinding> =
+        subjects.iter().map(|sample| of_curve(sample.exchange, segment)).collect();
+    let mechanism = of_all(case, &subjects, &findings);
     if mechanism != Mechanism::Loss {
-        describe_limit(case, &subjects, &findings, mechanism);
+        describe_limit(case, &subjects, &findings, mechanism, segment);
     }
     mechanism
 }
 
-fn of_curve(exchange: &Exchange) -> CurveFinding {
+/// The handshake waits, and what comes then comes as fast as the control's: nothing limits a rate.
+fn handshake_alone(case: &Case<'_>) -> bool {
+    let window = |role| -> Option<f64> {
+        let all = case.sorted.samples(role).filter(|one| one.transfer.is_some());
+        let seconds: Vec<f64> = all
+            .map(|sample| {
+                let curve = &sample.exchange.curve;
+                let first = curve.points().first().map(|point| point.at);
+                let over = curve.time_of(FIRST_WINDOW_BYTES).zip(first);
+                over.map_or(f64::INFINITY, |(over, first)| over.saturating_sub(first).as_secs_f64())
+            })
+            .collect();
+        median(&seconds)
+    };
+    let quick = window(Role::Subject)
+        .zip(window(Role::Control))
+        .is_some_and(|(subject, control)| subject <= 2.0 * control + WINDOW_GRACE_SECONDS);
+    quick && above(case.handshake, HANDSHAKE_ACCUSES)
+}
+
+/// How long a full segment takes on this line, by what the control gets: on a slow line that is most of a round trip.
+fn segment_time(case: &Case<'_>) -> Duration {
+    let goodput = case.evidence.control_goodput_bytes_per_second.filter(|goodput| *goodput > 0.0);
+    goodput.map_or(Duration::ZERO, |goodput| Duration::from_secs_f64((SEGMENT_BYTES / goodput).min(1.0)))
+}
+
+fn of_curve(exchange: &Exchange, segment: Duration) -> CurveFinding {
     let clues = Clues {
-        rtt: observe::round_trip(exchange),
-        loaded_rtt: exchange.tcp.and_then(|tcp| tcp.during).and_then(|info| info.receiver_rtt.or(info.rtt)),
-        silence: observe::final_silence(exchange)
-            .map(|silence| std::time::Duration::from_secs_f64(silence.seconds)),
+        rtt: observe::round_trip(exchange).map(|rtt| rtt + segment),
+        loaded_rtt: loaded(exchange),
+        silence: observe::final_silence(exchange).map(|silence| Duration::from_secs_f64(silence.seconds)),
     };
     curve::classify(exchange.curve.points(), &clues)
 }
 
-/// The mechanism that more than half of the curves name, each with the weight of its confidence; those that name none
-/// have no vote.
-fn vote(findings: &[CurveFinding]) -> Option<Mechanism> {
-    let weight = |mechanism: CurveMechanism| -> f64 {
-        findings.iter().filter(|one| one.mechanism == mechanism).map(|one| one.confidence).sum()
-    };
-    let votes = [
-        (Mechanism::Policing, weight(CurveMechanism::Policing)),
-        (Mechanism::Shaping, weight(CurveMechanism::Shaping)),
-        (Mechanism::Loss, weight(CurveMechanism::Loss)),
-    ];
-    let all: f64 = votes.iter().map(|(_, weight)| weight).sum();
-    let (mechanism, most) = votes.into_iter().max_by(|one, other| one.1.total_cmp(&other.1))?;
-    (all > 0.0 && 2.0 * most > all).then_some(mechanism)
+fn loaded(exchange: &Exchange) -> Option<Duration> {
+    exchange.tcp.and_then(|tcp| tcp.during).and_then(|info| info.receiver_rtt.or(info.rtt))
 }
 
-/// What out-of-order segments and round trips say where the curves say nothing.
-fn by_kernel(case: &Case<'_>, subjects: &[Sample<'_>]) -> Mechanism {
-    let growth: Vec<f64> = subjects.iter().filter_map(|sample| round_trip_growth(sample.exchange)).collect();
+/// What the curves, the round trips and the losses of all transfers say together.
+fn of_all(case: &Case<'_>, subjects: &[Sample<'_>], findings: &[CurveFinding]) -> Mechanism {
+    let probabilities: Vec<f64> = findings.iter().filter_map(|one| one.policing).collect();
+    let policing =
+        (!probabilities.is_empty()).then(|| probabilities.iter().sum::<f64>() / probabilities.len() as f64);
+    let rates = rates(subjects);
+    let spread = spread(&rates);
+    let grows = round_trip_growth(case, subjects).is_some_and(|growth| growth >= ROUND_TRIP_GROWTH);
     let lost: Vec<f64> = subjects.iter().filter_map(|sample| out_of_order(sample.exchange)).collect();
-    let grows = median(&growth).is_some_and(|growth| growth >= ROUND_TRIP_GROWTH);
-    let loses = median(&lost).map(|segments| segments > 0.0);
-    let small_suffer = above(case.handshake, HANDSHAKE_ACCUSES);
-    match (loses, grows) {
-        (Some(false), true) => Mechanism::Shaping,
-        (Some(true), false) if small_suffer => Mechanism::Loss,
-        (Some(true), false) if is_one_rate(&rates(subjects)) => Mechanism::Policing,
-        _ => Mechanism::Unknown,
+    let loses = median(&lost).is_some_and(|segments| segments > 0.0);
+    let small_suffer = case.evidence.handshake_slowdown.is_some_and(|slowdown| slowdown > HANDSHAKE_ACCUSES);
+    if grows && policing.is_some_and(|policing| policing <= NO_POLICING) {
+        return Mechanism::Shaping;
     }
+    let uneven = spread.is_some_and(|spread| spread >= UNEVEN);
+    if loses && (small_suffer || uneven) {
+        return Mechanism::Loss;
+    }
+    if policing.is_some_and(|policing| policing >= SOME_POLICING) && !uneven {
+        return Mechanism::Policing;
+    }
+    if is_one_rate(&rates) {
+        // One rate without a queue that grows: what exceeds it is gone.
+        return if grows { Mechanism::Shaping } else { Mechanism::Policing };
+    }
+    Mechanism::Unknown
 }
 
-fn round_trip_growth(exchange: &Exchange) -> Option<f64> {
-    let loaded = exchange.tcp?.during.and_then(|info| info.receiver_rtt.or(info.rtt))?;
-    let idle = observe::round_trip(exchange)?.as_secs_f64();
-    (idle > 0.0).then(|| loaded.as_secs_f64() / idle)
+/// Standard deviation of the logarithms, of three at least.
+fn spread(rates: &[f64]) -> Option<f64> {
+    if rates.len() < INTERVAL_VALUES_MIN {
+        return None;
+    }
+    let logs: Vec<f64> = rates.iter().map(|rate| rate.ln()).collect();
+    let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+    Some((logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (logs.len() - 1) as f64).sqrt())
+}
+
+/// Round trips under load, the subject's over the control's: the line's own queue is in both.
+fn round_trip_growth(case: &Case<'_>, subjects: &[Sample<'_>]) -> Option<f64> {
+    let seconds = |all: Vec<Option<Duration>>| -> Option<f64> {
+        median(&all.into_iter().flatten().map(|rtt| rtt.as_secs_f64()).collect::<Vec<f64>>())
+    };
+    let subject = seconds(subjects.iter().map(|one| loaded(one.exchange)).collect())?;
+    let control = seconds(case.sorted.samples(Role::Control).map(|one| loaded(one.exchange)).collect())?;
+    (control > 0.0).then(|| subject / control)
 }
 
 /// Segments that came out of order, where the kernel counts them.
@@ -92,9 +158,23 @@ pub(super) fn out_of_order(exchange: &Exchange) -> Option<f64> {
     info.received_out_of_order.map(f64::from)
 }
 
-/// Goodput of each transfer after the burst, as far as it was seen.
+/// Goodput of each transfer after the burst where it was seen for a while; where no burst came through, of the whole.
 fn rates(samples: &[Sample<'_>]) -> Vec<f64> {
-    samples.iter().filter_map(|sample| sample.transfer?.goodput_seen()).filter(|rate| *rate > 0.0).collect()
+    let of = |after_burst: bool| -> Vec<f64> {
+        samples
+            .iter()
+            .filter_map(|sample| {
+                let transfer = sample.transfer?;
+                let seen = transfer.seconds_after_burst();
+                (seen.is_some_and(|seconds| seconds >= SEEN_SECONDS_MIN || transfer.whole_bytes().is_some())
+                    || (!after_burst && seen.is_none()))
+                .then(|| transfer.goodput_seen())?
+            })
+            .filter(|rate| *rate > 0.0)
+            .collect()
+    };
+    let with_burst = of(true);
+    if with_burst.is_empty() { of(false) } else { with_burst }
 }
 
 /// Whether most of the rates, and three at least, are the same within [`RATE_SPREAD_MAX`].
@@ -110,8 +190,13 @@ fn describe_limit(
     subjects: &[Sample<'_>],
     findings: &[CurveFinding],
     mechanism: Mechanism,
+    segment: Duration,
 ) {
-    let of_curves: Vec<f64> = findings.iter().filter_map(|one| one.limit).map(|limit| limit.value).collect();
+    let of_curve = |sample: &Sample<'_>| {
+        let rtt = observe::round_trip(sample.exchange)? + segment;
+        curve::rate(sample.exchange.curve.points(), rtt, mechanism == Mechanism::Policing)
+    };
+    let of_curves: Vec<f64> = subjects.iter().filter_map(of_curve).collect();
     let seen = rates(subjects);
     let values = if 2 * of_curves.len() > subjects.len() {
         of_curves
@@ -122,8 +207,10 @@ fn describe_limit(
     };
     let logs: Vec<Bounded> = values.iter().map(|rate| Bounded::known(rate.ln())).collect();
     case.evidence.limit_bytes_per_second = median(&values);
+    // What all transfers of a round have in common does not show in their scatter.
+    let common = if mechanism == Mechanism::Policing { LIMIT_COMMON } else { 0.0 };
     case.evidence.limit_ci = match centre_interval(&logs, case.settings.confidence, LIMIT_SPREAD_MIN) {
-        [Some(low), Some(high)] => Some([low.exp(), high.exp()]),
+        [Some(low), Some(high)] => Some([(low - common).exp(), (high + common).exp()]),
         _ => None,
     };
     let bursts: Vec<f64> =

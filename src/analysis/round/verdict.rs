@@ -35,12 +35,16 @@ const CAUSE_RATIO: f64 = 3.0;
 const STOP_SLOWDOWN: f64 = 5.0;
 
 /// ... and its rate is known: it went on for so long after the free burst. A policer starves a connection in stalls of
-/// about a second (papers, S1); the first transfer shows several of them, the later ones confirm.
+/// about a second (papers, S1); the first transfer shows several of them, the later ones confirm. From the fourth on,
+/// when the plateau is known, one that has not even come to the end of the burst by then need not.
 const STOP_PLATEAU_FIRST: Duration = Duration::from_secs(4);
 const STOP_PLATEAU: Duration = Duration::from_millis(1_500);
 
 /// A transfer that is silent for longer may be frozen, and a freeze is watched to its end.
 const TRICKLE_GAP: Duration = Duration::from_secs(2);
+
+/// The same where a transfer is stopped before the end of the burst.
+const TRICKLE_GAP_KNOWN: Duration = Duration::from_secs(1);
 
 /// Everything that a verdict looks at.
 pub(super) struct Case<'a> {
@@ -110,7 +114,10 @@ pub(super) fn is_hopeless(
     let slow = above(sorted.interval(Measure::Pace, settings.confidence), SLOWDOWN_ACCUSES);
     let slow_handshake = above(sorted.interval(Measure::Handshake, settings.confidence), HANDSHAKE_ACCUSES);
     let sticky = finding.caveats.contains(&Caveat::StickyAddress) && sorted.address_pairs.is_empty();
-    let no_pace = settings.bulk && (!sorted.sizes_match() || sorted.logs(Measure::Pace).is_empty());
+    // Pairs that our own machine spoilt say nothing of the sizes.
+    let compared = sorted.matched().len() >= PAIRS_MIN;
+    let no_pace =
+        settings.bulk && (!sorted.sizes_match() || (compared && sorted.logs(Measure::Pace).is_empty()));
     let one_host = settings.comparison < Comparison::Control;
     let final_caveat = finding.caveats.iter().any(|caveat| match caveat {
         Caveat::ServerRefused(_) => true,
@@ -124,6 +131,7 @@ pub(super) fn is_hopeless(
         || (no_pace && !slow_handshake)
         || final_caveat
         || failures::everything_fails(exchanges)
+        || failures::both_freeze(exchanges)
 }
 
 fn evidence(
@@ -194,10 +202,10 @@ fn by_name(case: &mut Case<'_>) -> Decision {
         }
         return undecided(case);
     }
-    if !is_fast(case) {
-        return undecided(case);
+    if let Some(decision) = sticky::decide(case) {
+        return decision;
     }
-    sticky::decide(case).unwrap_or_else(|| like_its_control(case))
+    if is_fast(case) { like_its_control(case) } else { undecided(case) }
 }
 
 /// Whether the upper bounds of both ratios are below two; without bulk the handshake's alone.
@@ -319,16 +327,18 @@ pub(super) fn may_stop(sorted: &Sorted<'_>, curve: &TransferCurve, elapsed: Dura
     else {
         return false;
     };
-    let first = sorted.samples(Role::Subject).count() == 0;
-    let (start, bytes, plateau) = match curve.time_of(FREE_BURST_BYTES) {
+    let seen = sorted.samples(Role::Subject).count();
+    let (start, bytes, plateau, gap) = match curve.time_of(FREE_BURST_BYTES) {
         Some(burst_over) => {
-            let plateau = if first { STOP_PLATEAU_FIRST } else { STOP_PLATEAU };
-            (burst_over, wanted.saturating_sub(FREE_BURST_BYTES), plateau)
+            let plateau = if seen == 0 { STOP_PLATEAU_FIRST } else { STOP_PLATEAU };
+            (burst_over, wanted.saturating_sub(FREE_BURST_BYTES), plateau, TRICKLE_GAP)
         }
-        None => (Duration::ZERO, wanted, STOP_PLATEAU_FIRST),
+        // The average from the beginning is at most the pace after the burst.
+        None if seen >= PAIRS_MIN => (Duration::ZERO, wanted, STOP_PLATEAU, TRICKLE_GAP_KNOWN),
+        None => (Duration::ZERO, wanted, STOP_PLATEAU_FIRST, TRICKLE_GAP),
     };
     let watched = elapsed.saturating_sub(start);
     let slow = watched.as_secs_f64() >= STOP_SLOWDOWN * control * bytes as f64;
-    let trickles = last.at > start && elapsed.saturating_sub(last.at) < TRICKLE_GAP;
+    let trickles = last.at > start && elapsed.saturating_sub(last.at) < gap;
     slow && trickles && watched >= plateau
 }
