@@ -25,6 +25,9 @@ use compare::Sorted;
 /// Pairs before any verdict but a failure's: the least number that has an interval.
 const PAIRS_MIN: usize = 3;
 
+/// So many late exchanges, and more than those in time, end a round: our own machine is too busy to measure.
+const LATE_MAX: usize = 6;
+
 /// How a round is judged.
 #[derive(Debug, Clone)]
 pub struct RoundSettings {
@@ -136,7 +139,8 @@ impl RoundJudge {
             usize::from(unit.subject.is_some()) + usize::from(unit.control.is_some())
         };
         let drawn: usize = sorted.units.iter().chain(&sorted.address_pairs).map(members).sum();
-        if drawn + sorted.late as usize >= 2 * self.settings.pairs_max as usize {
+        let late = sorted.late as usize;
+        if drawn + late >= 2 * self.settings.pairs_max as usize || (late >= LATE_MAX && late > drawn) {
             return Next::Enough;
         }
         let finding = verdict::judge(&self.settings, &exchanges, &sorted);

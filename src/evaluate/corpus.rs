@@ -144,7 +144,7 @@ pub fn draw(seed: u64, number: u32) -> Condition {
         let turn = number as usize - number as usize / 3 - 1;
         let mut class = NEGATIVES[turn % NEGATIVES.len()];
         // The two most frequent of the others give a third of their turns away, so that all five have enough.
-        if turn / NEGATIVES.len() % 3 == 0 {
+        if (turn / NEGATIVES.len()).is_multiple_of(3) {
             class = match turn % NEGATIVES.len() {
                 8 => Class::SlowServer,
                 9 => Class::OtherHost,

@@ -121,7 +121,9 @@ pub fn inside(settings: &Settings, seen: &mut dyn FnMut(&Outcome)) -> Result<Eva
         let numbers = first..(first + BATCH).min(settings.tests);
         let conditions: Vec<Condition> = numbers.map(|number| draw(settings.seed, number)).collect();
         let (mut outcomes, report) = batch(settings, &conditions, &mut recording, seen)?;
-        outcomes.iter_mut().for_each(|one| one.overloaded = report.overloaded);
+        for one in &mut outcomes {
+            one.overloaded = report.overloaded;
+        }
         evaluation.laboratories.push(LabLateness { first, tests: conditions.len() as u32, report });
         evaluation.outcomes.extend(outcomes);
     }
@@ -312,7 +314,7 @@ async fn alone(prober: &Prober, server: IpAddr) -> Option<Vec<Exchange>> {
     leg.check_certificate = false;
     let mut exchanges = Vec::new();
     for _ in 0..TRUTH_TRANSFERS {
-        exchanges.push(leg.alone(prober, &shape(), Duration::from_secs(60)).await);
+        exchanges.push(leg.alone(prober, &shape(), Duration::from_mins(1)).await);
     }
     Some(exchanges)
 }

@@ -15,6 +15,12 @@ const COLOURS: [&str; 4] = ["#0b6e4f", "#b5446e", "#3d5a98", "#c47f17"];
 /// A line of a plot: its name and its points, each a share of width and height.
 type Line = (String, Vec<(f64, f64)>);
 
+/// What a rule makes of a test.
+type Score<'a> = &'a dyn Fn(&Outcome) -> f64;
+
+/// Which tests belong together.
+type Group = fn(&Outcome) -> bool;
+
 /// Writes the pictures into a directory.
 pub fn write(evaluation: &Evaluation, directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
@@ -37,7 +43,7 @@ fn roc(all: &[Outcome]) -> String {
         _ => one.true_slowdown().is_some_and(|slowdown| slowdown >= 2.5),
     };
     let ours = |one: &Outcome| if one.verdict.accuses() { 1e9 } else { one.evidence.e_value };
-    let scores: [(&str, &dyn Fn(&Outcome) -> f64); 3] = [
+    let scores: [(&str, Score<'_>); 3] = [
         ("throttlescope, by e-value", &ours),
         ("Wehe's area", &|one| one.rivals.area.unwrap_or(-1.0)),
         ("ratio of goodputs", &|one| one.rivals.ratio.unwrap_or(0.0)),
@@ -71,7 +77,7 @@ fn curve(positives: &[f64], negatives: &[f64]) -> Vec<(f64, f64)> {
 /// Shares of tests that spent at most so much, on a logarithmic scale.
 fn spent(all: &[Outcome], what: &str, of: impl Fn(&Outcome) -> f64, least: f64, most: f64) -> String {
     let place = |value: f64| (value.max(least) / least).ln() / (most / least).ln();
-    let groups: [(&str, fn(&Outcome) -> bool); 4] = [
+    let groups: [(&str, Group); 4] = [
         ("clean", |one| one.class == Class::Clean),
         ("other negatives", |one| one.class.is_negative() && one.class != Class::Clean),
         ("throttled", |one| {

@@ -75,7 +75,9 @@ fn round(comparison: Comparison, exchanges: &[Exchange], pairs: u32) -> (Finding
         exchanges.iter().filter(|one| one.role == Role::Subject && !one.warmup).map(|one| one.pair).min();
     let mut used = 0;
     for unit in exchanges.chunk_by(|one, other| one.pair == other.pair) {
-        unit.iter().for_each(|one| judge.add(one.clone()));
+        for one in unit {
+            judge.add(one.clone());
+        }
         used += unit.len();
         if first.is_some_and(|first| unit[0].pair >= first) && judge.next() == Next::Enough {
             break;

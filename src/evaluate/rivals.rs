@@ -136,7 +136,7 @@ fn kolmogorov_smirnov(one: &[f64], other: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    /// scipy.stats.ks_2samp(range(100), [x + 25 for x in range(100)], mode="asymp"): D = 0.25, p = 0.00386 (without the
+    /// `scipy.stats.ks_2samp` of 0 to 99 and 25 to 124, asymptotic: D = 0.25, p = 0.00386 (without the
     /// continuity terms that differ between versions).
     #[test]
     fn a_shift_by_a_quarter() {

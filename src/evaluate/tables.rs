@@ -124,8 +124,11 @@ fn confusion(text: &mut String, all: &[Outcome]) {
     say(text, "");
 }
 
+/// A rule's answer to one test.
+type Accuses = fn(&Outcome) -> bool;
+
 /// Who says that the subject is slowed down.
-fn accusers() -> [(&'static str, fn(&Outcome) -> bool); 4] {
+fn accusers() -> [(&'static str, Accuses); 4] {
     [
         ("throttlescope", |one| one.verdict.accuses()),
         ("Wehe", |one| one.rivals.wehe == Says::Slower),
@@ -318,7 +321,7 @@ fn limits(text: &mut String, all: &[Outcome]) {
         let covered = both
             .iter()
             .filter(|(one, _, truth)| {
-                one.evidence.limit_ci.is_some_and(|[low, high]| (low..=high).contains(&truth))
+                one.evidence.limit_ci.is_some_and(|[low, high]| (low..=high).contains(truth))
             })
             .count();
         let with_interval = both.iter().filter(|(one, ..)| one.evidence.limit_ci.is_some()).count();

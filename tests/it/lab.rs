@@ -29,7 +29,7 @@ fn lab(arguments: &[&str]) -> Command {
 }
 
 /// Whether laboratories can be had here; without `THROTTLESCOPE_REQUIRE_ALL` a test then skips, saying so.
-fn available(test: &str) -> bool {
+pub(crate) fn available(test: &str) -> bool {
     let output = lab(&["clean", "-q", "--", "true"]).output().unwrap();
     if output.status.success() {
         return true;

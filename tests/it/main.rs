@@ -12,6 +12,7 @@ mod config;
 mod daemon;
 mod dashboards;
 mod demo;
+mod evaluate;
 mod export;
 mod failures;
 mod health;

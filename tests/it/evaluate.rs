@@ -1,0 +1,61 @@
+//! `lab evaluate` as a user runs it, tiny: every drawn test is counted, nobody is accused falsely, a recording judges alike.
+
+use serde_json::Value;
+
+use crate::{lab::available, support::throttlescope};
+
+const TESTS: usize = 6;
+
+#[test]
+fn a_tiny_corpus_is_measured_judged_and_told() {
+    if !available("lab evaluate") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (json, plots, record) = (path("all.json"), path("plots"), path("all.ndjson"));
+    let tests = TESTS.to_string();
+    let output = throttlescope(&[
+        "lab", "evaluate", "--tests", &tests, "--seed", "4", "--pairs", "4", "--quiet", "--json", &json,
+        "--plots", &plots, "--record", &record,
+    ]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let tables = String::from_utf8(output.stdout).unwrap();
+    for title in
+        ["### Verdicts", "### False alarms", "### Throttles found", "### Mechanism", "### Limit", "### Cost"]
+    {
+        assert!(tables.contains(title), "{title} is missing in\n{tables}");
+    }
+    let all: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let outcomes = all["outcomes"].as_array().unwrap();
+    assert_eq!(outcomes.len(), TESTS, "every drawn test has an outcome");
+    for outcome in outcomes {
+        let negative = outcome["truth"]["verdict"] == "normal" || outcome["truth"]["verdict"] == "degraded";
+        let accused =
+            ["throttled", "frozen", "blocked"].iter().any(|verdict| outcome["verdict"] == **verdict);
+        assert!(!(negative && accused), "{outcome:#}");
+        assert!(outcome["bytes"].as_u64().unwrap() > 0 && outcome["seconds"].as_f64().unwrap() > 0.0);
+    }
+    for plot in ["roc.svg", "delay.svg", "bytes.svg"] {
+        let text = std::fs::read_to_string(format!("{plots}/{plot}")).unwrap();
+        assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"), "{plot}");
+    }
+    let again = path("again.json");
+    let output = throttlescope(&["lab", "evaluate", "--judge", &record, "--pairs", "4", "--json", &again]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let again: Value = serde_json::from_slice(&std::fs::read(&again).unwrap()).unwrap();
+    for (first, second) in outcomes.iter().zip(again["outcomes"].as_array().unwrap()) {
+        for field in ["number", "verdict", "mechanism", "exchanges"] {
+            assert_eq!(first[field], second[field], "{field} of {first:#}");
+        }
+    }
+}
+
+#[test]
+fn a_recording_that_is_none_gets_one_sentence() {
+    let output = throttlescope(&["lab", "evaluate", "--judge", "/nonexistent/all.ndjson"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.lines().count() == 1 && stderr.contains("/nonexistent/all.ndjson"), "{stderr}");
+}
