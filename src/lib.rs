@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Imports go downwards only:
-//! `cli` · `evaluate` · `engine`, `lab`, `web` · `methods`, `config` · `probe`, `analysis`, `recorded`, `report`, `metrics`, `store`,
-//! `schedule`, `catalog`, `serve` · `wire`, `clock` · `model`.
+//! `cli` · `evaluate` · `engine`, `lab`, `web` · `methods`, `config` · `probe`, `analysis`, `recorded`, `report`, `metrics`,
+//! `store`, `schedule`, `catalog`, `serve` · `wire`, `clock` · `model`.
 
 pub mod analysis;
 pub mod catalog;
