@@ -26,7 +26,7 @@ use compare::Sorted;
 const PAIRS_MIN: usize = 3;
 
 /// So many late exchanges, and more than those in time, end a round: our own machine is too busy to measure.
-const LATE_MAX: usize = 6;
+const LATE_MAX: usize = 12;
 
 /// How a round is judged.
 #[derive(Debug, Clone)]

@@ -16,6 +16,10 @@ const FREEZE_SECONDS: f64 = 14.9;
 /// ... and of so many times the longest earlier gap (design).
 const FREEZE_GAPS: f64 = 8.0;
 
+/// Payload that is under way when a box begins to drop, three segments: silence after less is a block of the name, not a
+/// freeze of the transfer.
+const UNDER_WAY_BYTES: u64 = 4_400;
+
 /// Exchanges that must freeze (design: two); where another host is the control one more, because a broken server stalls
 /// as well.
 const FREEZES_MIN: usize = 2;
@@ -72,7 +76,9 @@ fn silences(case: &Case<'_>, role: Role) -> Vec<Silence> {
         .into_iter()
         .filter_map(observe::final_silence)
         .filter(|silence| {
-            silence.seconds >= FREEZE_SECONDS && silence.seconds >= FREEZE_GAPS * silence.longest_gap
+            silence.seconds >= FREEZE_SECONDS
+                && silence.seconds >= FREEZE_GAPS * silence.longest_gap
+                && silence.bytes >= UNDER_WAY_BYTES
         })
         .collect()
 }
@@ -89,6 +95,10 @@ fn frozen(case: &mut Case<'_>) -> Option<Decision> {
     if working < FREEZES_MIN || !silences(case, Role::Control).is_empty() {
         return None;
     }
+    // Where some of the subject's come through, or fail otherwise, only the evidence shows that it is no chance.
+    if !(is_steady(&controls) && subject.len() == tried) && !case.is_proven() {
+        return None;
+    }
     if case.settings.comparison == Comparison::Control
         && subject.iter().all(|one| one.bytes < LARGE_SEGMENTS_BYTES)
     {
@@ -99,11 +109,27 @@ fn frozen(case: &mut Case<'_>) -> Option<Decision> {
     Some(Decision::plain(Verdict::Frozen, patchy(subject.len(), tried)))
 }
 
+/// Whether the control waits nowhere for long: a line on which it pauses for seconds also falls silent by chance.
+fn is_steady(controls: &[&Exchange]) -> bool {
+    controls.iter().all(|exchange| {
+        let gap = exchange.curve.longest_gap();
+        let phases =
+            [Phase::Connect, Phase::Tls, Phase::Processing].map(|phase| exchange.phases.duration(phase));
+        let longest = phases.into_iter().chain([gap]).flatten().max();
+        longest.is_none_or(|longest| longest.as_secs_f64() * FREEZE_GAPS <= FREEZE_SECONDS)
+    })
+}
+
 fn failing(case: &Case<'_>) -> Option<Decision> {
     let subjects = attempts(case, Role::Subject);
     let failures: Vec<(Phase, FailureKind)> = subjects
         .iter()
-        .filter_map(|exchange| Some((exchange.failure.as_ref()?.phase, observe::network_failure(exchange)?)))
+        .filter_map(|exchange| {
+            let (phase, kind) = (exchange.failure.as_ref()?.phase, observe::network_failure(exchange)?);
+            // Whether one segment or none came before the silence is chance.
+            let silenced = kind == FailureKind::Stalled && exchange.curve.bytes() < UNDER_WAY_BYTES;
+            Some(if silenced { (Phase::Processing, FailureKind::Timeout) } else { (phase, kind) })
+        })
         .collect();
     let (phase, kind) = most_common(&failures)?;
     let alike = failures.iter().filter(|&&failure| failure == (phase, kind)).count();
@@ -112,7 +138,8 @@ fn failing(case: &Case<'_>) -> Option<Decision> {
     }
     let controls = attempts(case, Role::Control);
     let working = controls.iter().filter(|exchange| observe::network_failure(exchange).is_none()).count();
-    let clean = working == controls.len() && alike == subjects.len();
+    let silent = matches!(kind, FailureKind::Timeout | FailureKind::Stalled);
+    let clean = working == controls.len() && alike == subjects.len() && (!silent || is_steady(&controls));
     let enough = alike >= FAILURES_MIN && working >= FAILURES_MIN && (clean || case.is_proven());
     if enough && has_contrast(case, phase) {
         return Some(blocked(place(phase), patchy(alike, subjects.len())));
@@ -178,7 +205,7 @@ pub(super) fn everything_fails(exchanges: &[&Exchange]) -> bool {
 
 /// Whether both sides went silent twice and neither came through with a large object: then nothing is left that works,
 /// and a freeze of the one alone cannot be shown any more.
-pub(super) fn both_freeze(exchanges: &[&crate::model::Exchange]) -> bool {
+pub(super) fn both_freeze(exchanges: &[&Exchange]) -> bool {
     [Role::Subject, Role::Control].into_iter().all(|role| {
         let of_role = || exchanges.iter().filter(|one| one.role == role && !one.fallback && !one.warmup);
         let silent = of_role()

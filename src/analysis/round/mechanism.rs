@@ -25,11 +25,14 @@ const ROUND_TRIP_GROWTH: f64 = 2.0;
 /// Mean probability of policing over a round's curves below which nothing is policed, and above which it is likely: three
 /// curves or more say together what one cannot.
 const NO_POLICING: f64 = 0.05;
-const SOME_POLICING: f64 = 0.15;
+const SOME_POLICING: f64 = 0.1;
+
+/// Below this no queue of the control's own needs to be outdone: a round trip that doubles is enough.
+const SURELY_NO_POLICING: f64 = 0.01;
 
 /// Rates of one round that scatter so much (standard deviation of the logarithm) are nobody's limit: random loss makes
 /// them, a bucket gives all transfers the same.
-const UNEVEN: f64 = 0.4;
+const UNEVEN: f64 = 0.35;
 
 /// A transfer watched for less after the burst shows no rate.
 const SEEN_SECONDS_MIN: f64 = 1.2;
@@ -58,7 +61,7 @@ pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
     let segment = segment_time(case);
     let findings: Vec<CurveFinding> =
         subjects.iter().map(|sample| of_curve(sample.exchange, segment)).collect();
-    let mechanism = of_all(case, &subjects, &findings);
+    let mechanism = of_all(case, &subjects, &findings, segment);
     if mechanism != Mechanism::Loss {
         describe_limit(case, &subjects, &findings, mechanism, segment);
     }
@@ -69,12 +72,12 @@ pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
 fn handshake_alone(case: &Case<'_>) -> bool {
     let window = |role| -> Option<f64> {
         let all = case.sorted.samples(role).filter(|one| one.transfer.is_some());
+        // One that was cut before shows nothing; one that trickles never comes so far.
         let seconds: Vec<f64> = all
-            .map(|sample| {
+            .filter_map(|sample| {
                 let curve = &sample.exchange.curve;
-                let first = curve.points().first().map(|point| point.at);
-                let over = curve.time_of(FIRST_WINDOW_BYTES).zip(first);
-                over.map_or(f64::INFINITY, |(over, first)| over.saturating_sub(first).as_secs_f64())
+                let over = curve.time_of(FIRST_WINDOW_BYTES)?;
+                Some(over.saturating_sub(curve.points().first()?.at).as_secs_f64())
             })
             .collect();
         median(&seconds)
@@ -82,7 +85,9 @@ fn handshake_alone(case: &Case<'_>) -> bool {
     let quick = window(Role::Subject)
         .zip(window(Role::Control))
         .is_some_and(|(subject, control)| subject <= 2.0 * control + WINDOW_GRACE_SECONDS);
-    quick && above(case.handshake, HANDSHAKE_ACCUSES)
+    let lost: Vec<f64> =
+        case.sorted.samples(Role::Subject).filter_map(|sample| out_of_order(sample.exchange)).collect();
+    quick && median(&lost).is_none_or(|lost| lost == 0.0) && above(case.handshake, HANDSHAKE_ACCUSES)
 }
 
 /// How long a full segment takes on this line, by what the control gets: on a slow line that is most of a round trip.
@@ -105,7 +110,12 @@ fn loaded(exchange: &Exchange) -> Option<Duration> {
 }
 
 /// What the curves, the round trips and the losses of all transfers say together.
-fn of_all(case: &Case<'_>, subjects: &[Sample<'_>], findings: &[CurveFinding]) -> Mechanism {
+fn of_all(
+    case: &Case<'_>,
+    subjects: &[Sample<'_>],
+    findings: &[CurveFinding],
+    segment: Duration,
+) -> Mechanism {
     let probabilities: Vec<f64> = findings.iter().filter_map(|one| one.policing).collect();
     let policing =
         (!probabilities.is_empty()).then(|| probabilities.iter().sum::<f64>() / probabilities.len() as f64);
@@ -115,7 +125,10 @@ fn of_all(case: &Case<'_>, subjects: &[Sample<'_>], findings: &[CurveFinding]) -
     let lost: Vec<f64> = subjects.iter().filter_map(|sample| out_of_order(sample.exchange)).collect();
     let loses = median(&lost).is_some_and(|segments| segments > 0.0);
     let small_suffer = case.evidence.handshake_slowdown.is_some_and(|slowdown| slowdown > HANDSHAKE_ACCUSES);
-    if grows && policing.is_some_and(|policing| policing <= NO_POLICING) {
+    let queued = own_growth(subjects, segment).is_some_and(|growth| growth >= ROUND_TRIP_GROWTH);
+    if policing.is_some_and(|policing| {
+        (grows && policing <= NO_POLICING) || (queued && policing <= SURELY_NO_POLICING)
+    }) {
         return Mechanism::Shaping;
     }
     let uneven = spread.is_some_and(|spread| spread >= UNEVEN);
@@ -132,14 +145,26 @@ fn of_all(case: &Case<'_>, subjects: &[Sample<'_>], findings: &[CurveFinding]) -
     Mechanism::Unknown
 }
 
-/// Standard deviation of the logarithms, of three at least.
+/// Standard deviation of the logarithms, of three at least; of six or more without the one farthest from the median,
+/// which may be a stall.
 fn spread(rates: &[f64]) -> Option<f64> {
-    if rates.len() < INTERVAL_VALUES_MIN {
-        return None;
+    let mut logs: Vec<f64> = rates.iter().map(|rate| rate.ln()).collect();
+    let centre = median(&logs).filter(|_| logs.len() >= INTERVAL_VALUES_MIN)?;
+    logs.sort_by(|one, other| (one - centre).abs().total_cmp(&(other - centre).abs()));
+    if logs.len() >= 2 * INTERVAL_VALUES_MIN {
+        logs.pop();
     }
-    let logs: Vec<f64> = rates.iter().map(|rate| rate.ln()).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
     Some((logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (logs.len() - 1) as f64).sqrt())
+}
+
+/// Round trips under load over those of the idle line, a full segment's time included.
+fn own_growth(subjects: &[Sample<'_>], segment: Duration) -> Option<f64> {
+    let of = |sample: &Sample<'_>| {
+        let idle = observe::round_trip(sample.exchange)? + segment;
+        Some(loaded(sample.exchange)?.as_secs_f64() / idle.as_secs_f64().max(1e-4))
+    };
+    median(&subjects.iter().filter_map(of).collect::<Vec<f64>>())
 }
 
 /// Round trips under load, the subject's over the control's: the line's own queue is in both.

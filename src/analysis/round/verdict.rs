@@ -323,19 +323,17 @@ pub(super) fn may_stop(sorted: &Sorted<'_>, curve: &TransferCurve, elapsed: Dura
         .filter_map(|sample| sample.transfer?.pace(None))
         .map(|log| log.at_least.exp())
         .collect();
-    let (Some(wanted), Some(control), Some(last)) = (sorted.wanted, median(&paces), curve.points().last())
-    else {
-        return false;
-    };
+    let (Some(wanted), Some(control)) = (sorted.wanted, median(&paces)) else { return false };
+    let (Some(first), Some(last)) = (curve.points().first(), curve.points().last()) else { return false };
     let seen = sorted.samples(Role::Subject).count();
     let (start, bytes, plateau, gap) = match curve.time_of(FREE_BURST_BYTES) {
         Some(burst_over) => {
             let plateau = if seen == 0 { STOP_PLATEAU_FIRST } else { STOP_PLATEAU };
             (burst_over, wanted.saturating_sub(FREE_BURST_BYTES), plateau, TRICKLE_GAP)
         }
-        // The average from the beginning is at most the pace after the burst.
-        None if seen >= PAIRS_MIN => (Duration::ZERO, wanted, STOP_PLATEAU, TRICKLE_GAP_KNOWN),
-        None => (Duration::ZERO, wanted, STOP_PLATEAU_FIRST, TRICKLE_GAP),
+        // The average from the first byte is at most the pace after the burst; what came before it is no transfer.
+        None if seen >= PAIRS_MIN => (first.at, wanted, STOP_PLATEAU, TRICKLE_GAP_KNOWN),
+        None => (first.at, wanted, STOP_PLATEAU_FIRST, TRICKLE_GAP),
     };
     let watched = elapsed.saturating_sub(start);
     let slow = watched.as_secs_f64() >= STOP_SLOWDOWN * control * bytes as f64;
