@@ -96,7 +96,8 @@ fn frozen(case: &mut Case<'_>) -> Option<Decision> {
         return None;
     }
     // Where some of the subject's come through, or fail otherwise, only the evidence shows that it is no chance.
-    if !(is_steady(&controls) && subject.len() == tried) && !case.is_proven() {
+    let alike = subject.len() == tried && is_steady(&controls);
+    if !alike && !case.is_proven() {
         return None;
     }
     if case.settings.comparison == Comparison::Control
