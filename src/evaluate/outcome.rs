@@ -136,6 +136,11 @@ impl Outcome {
         self.verdict == self.truth.verdict
     }
 
+    /// Whether this machine kept up with the test: at most one exchange in twenty came late.
+    pub const fn kept_up(&self) -> bool {
+        20 * self.late <= self.exchanges
+    }
+
     /// How many times slower the rule makes its transfers, or its handshakes where that is what it does.
     pub fn true_slowdown(&self) -> Option<f64> {
         let slowdown = self.slowdown?;
