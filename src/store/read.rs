@@ -14,6 +14,9 @@ use crate::model::{IncidentRecord, Measurement, Role, TargetId, Verdict};
 /// Rounds that an export reads at a time: it never keeps the database from tidying up, nor much in memory.
 const PAGE: i64 = 256;
 
+/// A control may serve hundreds of targets: what it did for so many of them shows how it does.
+const SERVED_SHOWN: usize = 2;
+
 /// What columns say of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
@@ -274,7 +277,7 @@ fn subjects(connection: &Connection, target: &TargetId) -> rusqlite::Result<Vec<
 }
 
 /// The rows of a target, oldest first; with a `limit` the last so many, newest first. A control's own exchanges are given
-/// as those of a subject.
+/// as those of a subject, served target by served target, of [`SERVED_SHOWN`] that it served within the span.
 pub(super) fn rows(
     connection: &Connection,
     target: &TargetId,
@@ -284,15 +287,24 @@ pub(super) fn rows(
 ) -> rusqlite::Result<()> {
     let [from, until] = span.micros();
     let order = if limit.is_some() { "DESC" } else { "ASC" };
+    let mut served = 0;
     for (subject, control) in subjects(connection, target)? {
+        if served == SERVED_SHOWN {
+            break;
+        }
+        let mut any = false;
         let mut statement = connection.prepare(&format!(
             "SELECT at, role, flags, verdict, goodput, resolve, connect, tls, processing, transfer FROM exchanges
              WHERE target = ?1 AND at >= ?2 AND at < ?3 AND (?4 IS NULL OR control = ?4 AND role = 1)
+             AND (?6 OR role <> 1 OR goodput IS NOT NULL)
              ORDER BY target {order}, at {order}, round {order}, place {order} LIMIT ?5"
         ))?;
+        // Of the control's exchanges a span shows the goodput alone.
+        let all = limit.is_some() || control.is_some();
         let limit = limit.map_or(-1, usize::cast_signed);
-        let mut found = statement.query(params![subject, from, until, control, limit])?;
+        let mut found = statement.query(params![subject, from, until, control, limit, all])?;
         while let Some(row) = found.next()? {
+            any = true;
             let role = match row.get::<_, i64>(1)? {
                 1 if control.is_none() => Role::Control,
                 2 => Role::Canary,
@@ -315,6 +327,7 @@ pub(super) fn rows(
                 phases: [seconds(5)?, seconds(6)?, seconds(7)?, seconds(8)?, seconds(9)?],
             })?;
         }
+        served += usize::from(any && control.is_some());
     }
     Ok(())
 }

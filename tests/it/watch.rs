@@ -184,3 +184,77 @@ fn an_incident_begins_is_told_survives_a_kill_and_ends() {
     let said: Value = serde_json::from_slice(&analyzed.stdout).unwrap();
     assert!(analyzed.status.code().is_some_and(|code| code != 2), "{said}");
 }
+
+/// Rows of the store that a question counts.
+fn count(daemon: &Daemon, question: &str) -> f64 {
+    let connection = rusqlite::Connection::open(daemon.database()).unwrap();
+    connection.query_row(question, [], |row| row.get::<_, f64>(0)).unwrap()
+}
+
+const EXCHANGES: &str = r#"throttlescope_exchanges_total{target="lab/slow.example"}"#;
+const OF_SUBJECT: &str = "SELECT CAST(count(*) AS REAL) FROM exchanges e JOIN targets t ON t.n = e.target
+    WHERE t.id = 'lab/slow.example' AND e.role = 0";
+
+#[test]
+fn metrics_page_and_store_say_the_same() {
+    let line = Line::new();
+    let daemon = Daemon::start(&line.config(""));
+    daemon.wait_until("it measures", |daemon| daemon.metric(EXCHANGES) > Some(12.0));
+    // Measuring goes on meanwhile: what is stored lies between what is counted before and after.
+    let before = daemon.metric(EXCHANGES).unwrap();
+    daemon.wait_until("all of it is stored", |daemon| count(daemon, OF_SUBJECT) >= before);
+    let stored = count(&daemon, OF_SUBJECT);
+    assert!(stored <= daemon.metric(EXCHANGES).unwrap());
+    let now = throttlescope::clock::wall();
+    let from = now - jiff::SignedDuration::from_hours(1);
+    let path = format!("/api/v1/series?target=lab%2Fslow.example&from={from}&until={now}&bins=1");
+    let series = json(&daemon, &path);
+    let bin = &series["bins"][0];
+    let until = now.as_microsecond();
+    let restricted = format!("{OF_SUBJECT} AND at < {until}");
+    assert_eq!(bin["exchanges"].as_f64(), Some(count(&daemon, &restricted)));
+    // The lower median.
+    let median = format!(
+        "WITH g AS (SELECT e.goodput FROM exchanges e JOIN targets t ON t.n = e.target WHERE t.id = 'lab/slow.example'
+         AND e.role = 0 AND e.goodput IS NOT NULL AND at < {until} ORDER BY e.goodput)
+         SELECT CAST(goodput AS REAL) FROM g LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM g)"
+    );
+    assert_eq!(bin["goodput_bytes_per_second"].as_f64(), Some(count(&daemon, &median)));
+    let (_, page) = daemon.get("/target?id=lab%2Fslow.example");
+    let newest = "SELECT CAST(max(round) AS REAL) FROM exchanges WHERE at < ";
+    assert!(count(&daemon, &format!("{newest}{until}")) > 0.0 && page.contains("exchange?id="));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_counts_rightly_over_a_kill() {
+    let line = tokio::task::block_in_place(Line::new);
+    let config = line.config("");
+    let first = Daemon::start(&config);
+    let Some(prometheus) = crate::prometheus::Prometheus::start(first.address, false, &[]) else { return };
+    let counted = r#"throttlescope_exchanges_total{target="lab/slow.example"}"#;
+    while prometheus.value(counted).await < 8.0 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let before = prometheus.value(counted).await;
+    let mut first = first;
+    first.signal("KILL");
+    first.wait();
+    let second = first.start_again(&config);
+    let resets = format!("resets({counted}[10m])");
+    while prometheus.value(&resets).await < 1.0 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    second.wait_until("the second measures", |daemon| daemon.metric(EXCHANGES) > Some(4.0));
+    while prometheus.value(counted).await < 4.0 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // From zero again: one reset, and no step by what the store remembers. Prometheus sees neither what came before its
+    // first scrape nor what was counted after the last one before the kill.
+    assert!((prometheus.value(&resets).await - 1.0).abs() < f64::EPSILON);
+    let increase = prometheus.value(&format!("increase({counted}[10m])")).await;
+    let stored = count(&second, OF_SUBJECT);
+    let after = prometheus.value(counted).await;
+    assert!(increase >= after, "{increase} after {before} and {after}");
+    assert!(increase <= (stored + 1.0) * 1.5, "{increase} where {stored} were taken");
+    tokio::task::block_in_place(move || drop((second, line)));
+}

@@ -15,6 +15,9 @@ use std::{
 
 use tempfile::TempDir;
 
+/// Port 0 is any free one.
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// `throttlescope run` on a free loopback port.
 pub(crate) struct Daemon {
     child: Child,
@@ -31,7 +34,13 @@ impl Daemon {
 
     /// The same where an earlier one was: with its store.
     pub(crate) fn start_in(folder: Arc<TempDir>, config: &str) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_throttlescope")), folder, config)
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_throttlescope")), folder, ANY_PORT, config)
+    }
+
+    /// Starts another one where this one, which has ended, was: with its store, and on its port, where a scraper looks.
+    pub(crate) fn start_again(&self, config: &str) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_throttlescope"));
+        Self::start_by(command, self.folder(), &self.address.to_string(), config)
     }
 
     /// The same with a small table of file descriptors.
@@ -39,14 +48,14 @@ impl Daemon {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]);
         shell.arg(env!("CARGO_BIN_EXE_throttlescope"));
-        Self::start_by(shell, Arc::new(tempfile::tempdir().unwrap()), config)
+        Self::start_by(shell, Arc::new(tempfile::tempdir().unwrap()), ANY_PORT, config)
     }
 
-    fn start_by(mut command: Command, folder: Arc<TempDir>, config: &str) -> Self {
+    fn start_by(mut command: Command, folder: Arc<TempDir>, listen: &str, config: &str) -> Self {
         let path = folder.path().join("config.toml");
         fs::write(&path, config).unwrap();
         let mut child = command
-            .args(["run", "--web.listen-address", "127.0.0.1:0", "--seed", "1", "--config"])
+            .args(["run", "--web.listen-address", listen, "--seed", "1", "--config"])
             .arg(&path)
             .env("XDG_STATE_HOME", folder.path())
             .stderr(Stdio::piped())
