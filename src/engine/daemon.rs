@@ -129,6 +129,7 @@ impl Daemon {
             at: started_at,
             vantage: setup.plan.vantage.clone(),
             budget: setup.plan.budget(0),
+            store_writable: keeper.is_writable(),
             targets: Vec::new(),
         };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
@@ -413,6 +414,7 @@ impl Daemon {
             at,
             vantage: self.setup.plan.vantage.clone(),
             budget: self.setup.plan.budget(remaining),
+            store_writable: self.keeper.is_writable(),
             targets: items.chain(controls).collect(),
         };
         self.snapshots.send_replace(Arc::new(snapshot));

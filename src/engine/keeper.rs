@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use jiff::Timestamp;
@@ -33,6 +36,7 @@ pub struct Keeper {
     lasting: watch::Sender<Vec<Message>>,
     notifier: JoinHandle<()>,
     stop: CancellationToken,
+    writable: Arc<AtomicBool>,
     last_round: i64,
     /// Incidents whose last change did not fit the queue.
     unsaved: BTreeMap<String, IncidentRecord>,
@@ -50,7 +54,8 @@ impl Keeper {
     /// Opens the store and starts what sends messages. Nothing here fails: a store that cannot be used is tried again,
     /// and said.
     pub fn open(settings: store::Settings, sender: Sender, metrics: &Metrics) -> (Self, Restored) {
-        let (store, restored) = Store::open(settings, health(metrics));
+        let writable = Arc::new(AtomicBool::new(false));
+        let (store, restored) = Store::open(settings, health(metrics, &writable));
         let store = Arc::new(store);
         let (messages, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
         let (lasting, watcher) = watch::channel(Vec::new());
@@ -64,10 +69,16 @@ impl Keeper {
             lasting,
             notifier,
             stop,
+            writable,
             last_round: restored.last_round,
             unsaved: BTreeMap::new(),
         };
         (keeper, restored)
+    }
+
+    /// Whether what is handed over now can be written.
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
     }
 
     /// A number for the next round.
@@ -172,20 +183,22 @@ fn message(
 }
 
 /// Turns news of the store into metrics, and into one line of the log for each reason.
-fn health(metrics: &Metrics) -> impl FnMut(Health) + Send + Clone + 'static {
-    let metrics = metrics.clone();
+fn health(metrics: &Metrics, writable: &Arc<AtomicBool>) -> impl FnMut(Health) + Send + Clone + 'static {
+    let (metrics, writable) = (metrics.clone(), Arc::clone(writable));
     let said: Arc<Mutex<Option<String>>> = Arc::default();
     move |health| {
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         match health {
             Health::Writable => {
                 metrics.set_store_writable(true);
+                writable.store(true, Ordering::Relaxed);
                 if said.take().is_some() {
                     info!("the store can be written again");
                 }
             }
             Health::Failed(problem) => {
                 metrics.set_store_writable(false);
+                writable.store(false, Ordering::Relaxed);
                 metrics.count_store_error();
                 if said.as_ref() != Some(&problem) {
                     warn!(%problem, "the store cannot be written; measuring goes on");

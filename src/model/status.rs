@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub vantage: Vantage,
     /// What is left of the byte budgets.
     pub budget: BudgetStatus,
+    /// Whether what is measured now can be stored.
+    pub store_writable: bool,
     /// Every target, in the order of the configuration.
     pub targets: Vec<TargetStatus>,
 }

@@ -312,6 +312,7 @@ fn snapshot() -> Snapshot {
             bytes_per_day: 200_000_000,
             remaining_bytes: 7_300_000,
         },
+        store_writable: true,
         targets,
     }
 }

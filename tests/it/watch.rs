@@ -185,6 +185,33 @@ fn an_incident_begins_is_told_survives_a_kill_and_ends() {
     assert!(analyzed.status.code().is_some_and(|code| code != 2), "{said}");
 }
 
+#[test]
+fn a_store_that_is_broken_stops_nothing_and_is_said_everywhere() {
+    let line = Line::new();
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::create_dir(folder.path().join("throttlescope")).unwrap();
+    let database = folder.path().join("throttlescope/throttlescope.db");
+    let nonsense = "no database, whatever its name says ".repeat(200);
+    std::fs::write(&database, &nonsense).unwrap();
+    let mut daemon = Daemon::start_in(Arc::clone(&folder), &line.config(""));
+    let said = daemon.wait_for_log("cannot be written");
+    assert!(said.contains("is damaged or no database") && said.contains("move it away"), "{said}");
+    daemon.wait_until("it measures all the same", |daemon| daemon.metric(EXCHANGES) > Some(2.0));
+    assert_eq!(daemon.metric("throttlescope_store_writable"), Some(0.0));
+    assert!(daemon.metric("throttlescope_store_errors_total") >= Some(1.0));
+    let (status, page) = daemon.get("/");
+    assert!(status == 200 && page.contains("What is measured now cannot be stored"), "{page}");
+    assert_eq!(std::fs::read_to_string(&database).unwrap(), nonsense, "nothing was changed");
+    std::fs::rename(&database, folder.path().join("away")).unwrap();
+    daemon.wait_until("it is written again", |daemon| {
+        daemon.metric("throttlescope_store_writable") == Some(1.0)
+    });
+    daemon.wait_until("what was measured meanwhile is there", |daemon| count(daemon, OF_SUBJECT) > 2.0);
+    daemon.wait_until("the page says so", |daemon| !daemon.get("/").1.contains("cannot be stored"));
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+}
+
 /// Rows of the store that a question counts.
 fn count(daemon: &Daemon, question: &str) -> f64 {
     let connection = rusqlite::Connection::open(daemon.database()).unwrap();

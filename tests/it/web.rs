@@ -38,6 +38,7 @@ fn snapshot() -> Snapshot {
         at,
         vantage: Vantage::default(),
         budget: BudgetStatus { bytes_per_hour: 1, bytes_per_day: 1, remaining_bytes: 1 },
+        store_writable: true,
         targets: Vec::new(),
     }
 }

@@ -137,6 +137,9 @@ pub(super) fn header(html: &mut Html, view: &View) {
     if view.emulated {
         html.leaf("p", &[("class", "emulated"), ("role", "note")], view.text("page.emulated"));
     }
+    if !view.snapshot.store_writable && view.history.is_some() {
+        html.leaf("p", &[("class", "emulated"), ("role", "note")], view.text("page.store_unwritable"));
+    }
     html.open("header", &[]);
     html.leaf("a", &[("class", "name"), ("href", &view.href("", &[]))], view.text("page.title"));
     let vantage =
