@@ -139,8 +139,13 @@ fn of_all(
         return Mechanism::Policing;
     }
     if is_one_rate(&rates) {
-        // One rate without a queue that grows: what exceeds it is gone.
-        return if grows { Mechanism::Shaping } else { Mechanism::Policing };
+        // One rate without a queue that grows: what exceeds it is gone. Where no curve is long enough to show anything, a
+        // round trip that grows may be the sender's timeouts as well as a queue.
+        return match (grows, policing) {
+            (false, _) => Mechanism::Policing,
+            (true, Some(_)) => Mechanism::Shaping,
+            (true, None) => Mechanism::Unknown,
+        };
     }
     Mechanism::Unknown
 }
