@@ -45,8 +45,8 @@ fn felt(at: &[f64], rtt: f64) -> usize {
 /// above the line through its end.
 fn caught_up(at: &[f64], bytes: &[f64], begin: usize) -> usize {
     let last = at.len() - 1;
-    let silence = begin.checked_sub(1).map_or(0.0, |before| at[begin] - at[before]);
-    let until = at.partition_point(|&time| time <= at[begin] + silence).min(begin + (last - begin) / 2);
+    let until =
+        at.partition_point(|&time| time <= at[begin] + silence(at, begin)).min(begin + (last - begin) / 2);
     let mut from = begin;
     // The line falls with each turn, and the point with it hardly moves: a few are enough.
     for _ in 0..4 {
@@ -59,6 +59,11 @@ fn caught_up(at: &[f64], bytes: &[f64], begin: usize) -> usize {
         }
     }
     from
+}
+
+/// How long nothing came before this point.
+fn silence(at: &[f64], point: usize) -> f64 {
+    point.checked_sub(1).map_or(0.0, |before| at[point] - at[before])
 }
 
 /// Relative half-width of the mean of rates over equal spans of time (batch means).
@@ -81,13 +86,20 @@ fn half_width(at: &[f64], bytes: &[f64], begin: usize, rate: f64) -> f64 {
 const MOMENTS: usize = 60;
 const ROUND_TRIPS_MIN: f64 = 5.0;
 
+/// The slope of the level over time, by least squares, from where what the first stall gained is spent.
 pub(super) fn slope_after_stall(points: &[CurvePoint], rtt: f64) -> Option<f64> {
     let at: Vec<f64> = points.iter().map(|point| point.at.as_secs_f64()).collect();
     if at.len() < 2 * SPANS || rtt <= 0.0 {
         return None;
     }
-    let (start, end) = (at[felt(&at, rtt)], at[at.len() - 1]);
-    if end - start < ROUND_TRIPS_MIN * rtt {
+    let bytes: Vec<f64> = points.iter().map(|point| point.bytes as f64).collect();
+    let stalled = felt(&at, rtt).min(at.len() / 2);
+    let (start, end) = (at[caught_up(&at, &bytes, stalled)], at[at.len() - 1]);
+    let first = at.partition_point(|&time| time < start);
+    let later = (first + 1..at.len()).map(|point| silence(&at, point)).fold(0.0, f64::max);
+    // What is left must outweigh the silences, or their chance is all there is to see.
+    let least = (silence(&at, stalled) / 2.0).max(3.0 * later).max(ROUND_TRIPS_MIN * rtt);
+    if end - start < least {
         return None;
     }
     let moments = (0..=MOMENTS).map(|n| start + (end - start) * n as f64 / MOMENTS as f64);

@@ -228,7 +228,8 @@ fn describe_limit(
     };
     let of_curves: Vec<f64> = subjects.iter().filter_map(of_curve).collect();
     let seen = rates(subjects);
-    let values = if 2 * of_curves.len() > subjects.len() {
+    // Transfers that were cut short have no rate of their own; a few long ones say more than all of them do.
+    let values = if 2 * of_curves.len() > subjects.len() || of_curves.len() >= INTERVAL_VALUES_MIN {
         of_curves
     } else if mechanism != Mechanism::Unknown || is_one_rate(&seen) {
         seen
