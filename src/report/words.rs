@@ -7,6 +7,9 @@ use crate::model::{
 
 use super::units;
 
+/// Below this a slowdown of a slow line is no news (design: `throttled` begins at 1.5).
+const SLOWDOWN_WORTH_TELLING: f64 = 1.5;
+
 /// One sentence that a journalist can quote: what, how much, against what, how sure.
 pub fn summary(judgement: &Judgement) -> String {
     let subject = &judgement.subject;
@@ -32,7 +35,12 @@ pub fn summary(judgement: &Judgement) -> String {
         Verdict::Degraded => {
             format!(
                 "{subject} is slow on this line{}, but nothing attributes that to interference.",
-                times_slower(evidence)
+                // As slow as its control is no slowdown to tell.
+                if evidence.slowdown.is_some_and(|slowdown| slowdown < SLOWDOWN_WORTH_TELLING) {
+                    String::new()
+                } else {
+                    times_slower(evidence)
+                }
             )
         }
         Verdict::Inconclusive => {
