@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use throttlescope::{
     clock,
     model::{HelloKind, Role},
-    probe::{Budgets, HttpChoice, Label, Options, Plan, Prober, exchange_id},
+    probe::{Budgets, HttpChoice, Label, Options, Plan, Prober},
 };
 use tokio::{net::TcpStream, task::JoinSet, time};
 use tokio_rustls::TlsConnector;
@@ -174,15 +174,7 @@ impl Ours {
 impl Client for Ours {
     async fn exchange(&self) {
         let plan = Plan {
-            label: Label {
-                id: exchange_id(),
-                round: 0,
-                pair: 0,
-                position: 0,
-                role: Role::Subject,
-                warmup: false,
-                fallback: false,
-            },
+            label: Label::lone(Role::Subject),
             url: self.url.clone(),
             name: None,
             host_header: None,

@@ -265,6 +265,13 @@ pub struct Label {
     pub fallback: bool,
 }
 
+impl Label {
+    /// Of an exchange that stands alone: no round's, no pair's.
+    pub fn lone(role: Role) -> Self {
+        Self { id: exchange_id(), round: 0, pair: 0, position: 0, role, warmup: false, fallback: false }
+    }
+}
+
 /// Which HTTP version to speak.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HttpChoice {

@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, IsCa};
 use throttlescope::{
     clock,
     model::{Exchange, FailureDetail, FailureKind, HelloKind, Phase, Role},
-    probe::{Budgets, HttpChoice, Label, Options, Plan, Prober, exchange_id},
+    probe::{Budgets, HttpChoice, Label, Options, Plan, Prober},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,15 +24,7 @@ use crate::support::peer::{
 fn plan(url: &str) -> Plan {
     let short = Duration::from_millis(400);
     Plan {
-        label: Label {
-            id: exchange_id(),
-            round: 0,
-            pair: 0,
-            position: 0,
-            role: Role::Subject,
-            warmup: false,
-            fallback: false,
-        },
+        label: Label::lone(Role::Subject),
         url: url.parse().unwrap(),
         name: None,
         host_header: None,

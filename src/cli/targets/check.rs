@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::Config,
     model::{EndpointKind, Exchange, HelloKind, Phase, Role, Target},
-    probe::{Budgets, ConnectTo, HttpChoice, Label, Options, Plan, Prober, exchange_id},
+    probe::{Budgets, ConnectTo, HttpChoice, Label, Options, Plan, Prober},
 };
 
 /// Time that one request may take, body and all.
@@ -185,15 +185,7 @@ async fn ask(prober: &Prober, target: &Target) -> Answer {
 
 fn plan(target: &Target, url: Url) -> Plan {
     Plan {
-        label: Label {
-            id: exchange_id(),
-            round: 0,
-            pair: 0,
-            position: 0,
-            role: target.role,
-            warmup: true,
-            fallback: false,
-        },
+        label: Label { warmup: true, ..Label::lone(target.role) },
         url,
         name: None,
         host_header: None,
