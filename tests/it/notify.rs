@@ -20,14 +20,14 @@ use crate::{
 };
 
 /// Debian's Alertmanager on a free loopback port.
-struct Alertmanager {
+pub(crate) struct Alertmanager {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 impl Alertmanager {
-    fn start(webhook: &str) -> Option<Self> {
+    pub(crate) fn start(webhook: &str) -> Option<Self> {
         let program = program("prometheus-alertmanager")?;
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("alertmanager.yml");

@@ -31,22 +31,24 @@ impl Prometheus {
     /// Scrapes `address` every second, with native histograms beside the classic ones when asked to. `None` when the
     /// program is not installed.
     pub(crate) fn start(address: SocketAddr, native: bool, rules: &[&Path]) -> Option<Self> {
+        let targets = serde_json::json!([{"targets": [address.to_string()]}]);
+        Self::start_with(targets, native, serde_json::json!({"rule_files": rules}))
+    }
+
+    /// The same for the `static_configs` of one job, with more of the configuration.
+    pub(crate) fn start_with(targets: Value, native: bool, mut config: Value) -> Option<Self> {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let program = program("prometheus")?;
         let folder = tempfile::tempdir().unwrap();
         // `scrape_native_histograms` came with 3.8; before, a feature flag turns them on.
         let by_flag = native && version(&program).as_slice() < [3, 8].as_slice();
-        let mut job = serde_json::json!({
-            "job_name": "throttlescope", "static_configs": [{"targets": [address.to_string()]}],
-        });
+        let mut job = serde_json::json!({"job_name": "throttlescope", "static_configs": targets});
         if native && !by_flag {
             job["scrape_native_histograms"] = true.into();
             job["always_scrape_classic_histograms"] = true.into();
         }
-        let config = serde_json::json!({
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": rules, "scrape_configs": [job],
-        });
+        config["global"] = serde_json::json!({"scrape_interval": "1s", "evaluation_interval": "1s"});
+        config["scrape_configs"] = serde_json::json!([job]);
         std::fs::write(folder.path().join("prometheus.yml"), config.to_string()).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(program);
@@ -64,13 +66,33 @@ impl Prometheus {
 
     /// The result of an instant query; empty while there is none.
     pub(crate) async fn query(&self, query: &str) -> Vec<Value> {
-        let base = format!("http://127.0.0.1:{}/api/v1/query", self.port);
-        let url = url::Url::parse_with_params(&base, [("query", query)]).unwrap();
-        let Ok(answer) = self.http.get(url).send().await else { return Vec::new() };
-        let answer: Value =
+        let answer = self.ask("query", &[("query", query)]).await;
+        answer["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Every second of a query from one moment to another, in Unix time.
+    pub(crate) async fn range(&self, query: &str, from: f64, until: f64) -> Vec<Value> {
+        let (from, until) = (from.to_string(), until.to_string());
+        let span = [("query", query), ("start", &from), ("end", &until), ("step", "1s")];
+        self.ask("query_range", &span).await["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The rules as they are evaluated.
+    pub(crate) async fn rules(&self) -> Vec<Value> {
+        let answer = self.ask("rules", &[]).await;
+        let groups = answer["groups"].as_array().cloned().unwrap_or_default();
+        groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    }
+
+    /// What the API says; null while there is no answer.
+    async fn ask(&self, what: &str, parameters: &[(&str, &str)]) -> Value {
+        let base = format!("http://127.0.0.1:{}/api/v1/{what}", self.port);
+        let url = url::Url::parse_with_params(&base, parameters).unwrap();
+        let Ok(answer) = self.http.get(url).send().await else { return Value::Null };
+        let mut answer: Value =
             serde_json::from_slice(&answer.bytes().await.unwrap_or_default()).unwrap_or_default();
-        assert_ne!(answer["status"], "error", "{query}: {answer}");
-        answer["data"]["result"].as_array().cloned().unwrap_or_default()
+        assert_ne!(answer["status"], "error", "{parameters:?}: {answer}");
+        answer["data"].take()
     }
 
     /// The value of the first series of the result, once there is one; a minute is long for anything on one machine.

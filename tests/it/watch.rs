@@ -25,6 +25,11 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn new() -> Self {
+        Self::slowed_to(60_000.0)
+    }
+
+    /// The throttle's rate in bytes of payload a second.
+    pub(crate) fn slowed_to(rate: f64) -> Self {
         let server = Server::start(&[
             "--client-requests-per-minute",
             "1000000",
@@ -33,7 +38,7 @@ impl Line {
             "--client-connections",
             "1000",
         ]);
-        let throttle = Arc::new(Throttle::new("slow.example", 60_000.0, 16_384));
+        let throttle = Arc::new(Throttle::new("slow.example", rate, 16_384));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let relay = runtime.block_on(Relay::bind(server.https, Arc::clone(&throttle))).unwrap();
