@@ -29,13 +29,14 @@ use crate::{
 pub use overrides::Overrides;
 
 /// Sections that can be there once, with their keys; variables are named after them.
-const KEYS: [(&str, &[&str]); 8] = [
+const KEYS: [(&str, &[&str]); 9] = [
     ("safety", &["acknowledged"]),
     ("vantage", &["country", "asn", "operator", "network"]),
     ("web", &["listen"]),
     ("store", &["path", "retention", "max_size"]),
     ("schedule", &["interval", "bytes_per_hour", "bytes_per_day"]),
     ("tls", &["ca_file"]),
+    ("dns", &["doh"]),
     ("catalog", &["platforms", "file"]),
     ("metrics", &["histograms"]),
 ];
@@ -60,6 +61,8 @@ pub struct Config {
     pub schedule: Wishes,
     /// PEM file of certificates to trust beside the built-in and the system's.
     pub ca_file: Option<PathBuf>,
+    /// An independent resolver over HTTPS, asked where the system's fails or seems to lie.
+    pub doh: Option<Url>,
     /// How histograms are kept; `None`: by the number of targets.
     pub histograms: Option<HistogramMode>,
     /// The catalogue that is in effect.

@@ -85,7 +85,7 @@ impl Default for LabSettings {
     fn default() -> Self {
         Self {
             lanes: Vec::new(),
-            servers: 2,
+            servers: 4,
             joint: Joint::Any,
             congestion_control: vec!["cubic".to_owned(), "reno".to_owned()],
             client_pcap: None,

@@ -20,6 +20,7 @@ use crate::{
 mod blank;
 mod dial;
 mod dns;
+mod doh;
 mod failure;
 mod http;
 mod page;
@@ -30,7 +31,7 @@ mod tcp_info;
 mod tls;
 mod watch;
 
-use self::{dial::Source, dns::Names, route::Route, run::Run, tls::Tls};
+use self::{dial::Source, dns::Names, doh::Doh, route::Route, run::Run, tls::Tls};
 
 /// Why no exchange can be made at all.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,7 @@ struct Inner {
     options: Options,
     source: Source,
     names: Arc<Names>,
+    doh: Option<Arc<Doh>>,
     tls: Arc<Tls>,
 }
 
@@ -90,7 +92,12 @@ impl Prober {
         let source = Source::new(options.interface.as_deref())?;
         let tls = Tls::new(options.ca_file.as_deref())?;
         let names = Arc::new(Names::new(options.family));
-        Ok(Self(Arc::new(Inner { options, source, names, tls: Arc::new(tls) })))
+        let doh = match &options.doh {
+            // Whoever is asked for the truth has to show who he is, whatever is allowed of those who are measured.
+            Some(url) => Some(Arc::new(Doh::new(url.clone(), tls.plain_config(true))?)),
+            None => None,
+        };
+        Ok(Self(Arc::new(Inner { options, source, names, doh, tls: Arc::new(tls) })))
     }
 
     /// The same, sent from another of this machine's addresses.
@@ -100,8 +107,14 @@ impl Prober {
             options: self.0.options.clone(),
             source: Source::Address(address),
             names: Arc::clone(&self.0.names),
+            doh: self.0.doh.clone(),
             tls: Arc::clone(&self.0.tls),
         }))
+    }
+
+    /// The only address family that is used; `None` is either.
+    pub fn family(&self) -> Option<Family> {
+        self.0.options.family
     }
 
     /// The TLS configuration for HTTP that is not itself the measurement (`reqwest`): the same roots, and all checks
@@ -132,6 +145,15 @@ impl Prober {
             Err(failure) => (Vec::new(), Some(failure)),
         };
         Lookup { addresses, duration, pinned: false, failure }
+    }
+
+    /// Where a URL's host is by the independent resolver ([`Options::doh`]); empty where there is none, it does not
+    /// answer, or the address is given.
+    pub async fn resolve_independently(&self, url: &Url) -> Vec<SocketAddr> {
+        let route = Route::of(url, &self.0.options);
+        let Some(doh) = self.0.doh.as_ref().filter(|_| route.addresses.is_none()) else { return Vec::new() };
+        let found = doh.look_up(&route.host, self.0.options.family).await;
+        found.into_iter().map(|address| SocketAddr::new(address, route.port)).collect()
     }
 
     /// One exchange. Never an error. `due` is its intended start.
@@ -195,6 +217,8 @@ pub struct Options {
     pub resolve: Vec<ResolveOverride>,
     /// `--connect-to HOST1:PORT1:HOST2:PORT2`.
     pub connect_to: Vec<ConnectTo>,
+    /// An independent resolver over HTTPS, asked where the system's fails or seems to lie.
+    pub doh: Option<Url>,
 }
 
 /// One `--resolve`: the address to use for a host and port.

@@ -6,7 +6,13 @@
 //! the cache of certificates.
 
 use std::{
-    collections::BTreeMap, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
 };
 
 use rustls::{
@@ -54,6 +60,8 @@ pub struct Settings {
     /// Steady rates in bytes per second by name, lower case; `*` is every name without one of its own. The name is the
     /// one in the `ClientHello`, or where there is none the host asked for.
     pub paces: BTreeMap<String, u64>,
+    /// All addresses under which this server is reached at the same ports; told to every client, unless there are none.
+    pub announce: Vec<IpAddr>,
     /// What clients may ask for.
     pub limits: Limits,
 }
@@ -68,6 +76,7 @@ impl Default for Settings {
             upload_max: 64 << 20,
             any_path_bytes: None,
             paces: BTreeMap::new(),
+            announce: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -16,11 +16,18 @@ mod observe;
 mod sticky;
 mod verdict;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use crate::model::{Caveat, Comparison, Exchange, Finding, Role, TransferCurve, Verdict};
+use crate::model::{Comparison, Exchange, Finding, Role, TransferCurve, Verdict};
 
 use compare::Sorted;
+use sticky::Suspicion;
+
+pub use sticky::AddressStep;
+
+/// At a further address the step that shows it the subject's name is drawn evenly among so many
+/// ([`AddressStep::Draw`]).
+pub const ADDRESS_DRAWS: u32 = sticky::SLOTS;
 
 /// Pairs before any verdict but a failure's: the least number that has an interval.
 const PAIRS_MIN: usize = 3;
@@ -82,6 +89,11 @@ pub enum Next {
     Enough,
     /// Take what [`RoundJudge::order`] says, then ask again.
     MorePairs,
+    /// Take a small control exchange, marked as a warm-up: whether the subject's address is slow for it as well.
+    Look,
+    /// Go through the steps ([`RoundJudge::address_step`]) of a further address of the same server; where there is none,
+    /// it is enough.
+    FurtherAddress,
 }
 
 /// Judges one round of one subject.
@@ -100,6 +112,11 @@ impl RoundJudge {
     /// Takes an exchange; the order of calls plays no part.
     pub fn add(&mut self, exchange: Exchange) {
         self.exchanges.push(exchange);
+    }
+
+    /// Learns that resolvers disagree on the subject, and that the independent one's answer works.
+    pub fn resolvers_disagree(&mut self) {
+        self.settings.known.resolvers_disagree = true;
     }
 
     /// Whose exchanges to take next, one after the other, under one new pair number; `heads` is a fresh fair coin.
@@ -124,11 +141,10 @@ impl RoundJudge {
         }
     }
 
-    /// Whether the control turned slow when the subject's name was first shown to its address. The engine then goes on,
-    /// where it has an address of the same kind that was never shown the name, with pairs of two control exchanges, one
-    /// at each of the two addresses, in an order drawn by a fair coin.
-    pub fn suspects_address(&self) -> bool {
-        self.finding().caveats.contains(&Caveat::StickyAddress)
+    /// What to take next at this address to find out whether it turns slow once it was shown the subject's name, and how
+    /// long to wait for it. The exchanges are small, marked as warm-ups, and ended by us after that time without failure.
+    pub fn address_step(&self, address: SocketAddr) -> (AddressStep, Duration) {
+        sticky::step(&self.in_order(), address)
     }
 
     /// Whether to go on; ask after every pair.
@@ -138,15 +154,25 @@ impl RoundJudge {
         let members = |unit: &compare::Unit<'_>| {
             usize::from(unit.subject.is_some()) + usize::from(unit.control.is_some())
         };
-        let drawn: usize = sorted.units.iter().chain(&sorted.address_pairs).map(members).sum();
+        let drawn: usize = sorted.units.iter().map(members).sum();
         let late = sorted.late as usize;
         if drawn + late >= 2 * self.settings.pairs_max as usize || (late >= LATE_MAX && late > drawn) {
             return Next::Enough;
         }
         let finding = verdict::judge(&self.settings, &exchanges, &sorted);
-        let decided = finding.verdict != Verdict::Inconclusive
-            || verdict::is_hopeless(&self.settings, &exchanges, &sorted, &finding);
-        if decided { Next::Enough } else { Next::MorePairs }
+        if finding.verdict != Verdict::Inconclusive {
+            return Next::Enough;
+        }
+        if self.settings.comparison == Comparison::Sni {
+            match sticky::suspicion(&exchanges, &sorted) {
+                Suspicion::Look => return Next::Look,
+                Suspicion::Sticky if sticky::may_go_on(&exchanges) => return Next::FurtherAddress,
+                Suspicion::Sticky | Suspicion::StickyPace => return Next::Enough,
+                Suspicion::None => {}
+            }
+        }
+        let hopeless = verdict::is_hopeless(&self.settings, &exchanges, &sorted, &finding);
+        if hopeless { Next::Enough } else { Next::MorePairs }
     }
 
     /// What was found so far.

@@ -82,6 +82,9 @@ fn effective(config: &Config) -> String {
     line("\n[tls]".to_owned(), "");
     let ca_file = config.ca_file.as_ref().map(|path| path.display().to_string());
     line(optional("ca_file", ca_file.as_deref()), "certificates trusted beside the usual ones");
+    line("\n[dns]".to_owned(), "");
+    let doh = config.doh.as_ref().map(url::Url::as_str);
+    line(optional("doh", doh), "independent resolver, asked where the system's fails or lies");
     line("\n[metrics]".to_owned(), "");
     let histograms = config.histograms.map(|mode| format!("{mode:?}").to_lowercase());
     line(

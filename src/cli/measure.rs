@@ -27,6 +27,9 @@ pub struct Args {
     /// Compare with this URL instead of the catalogue's controls; may be repeated
     #[arg(long, value_name = "URL", help_heading = "Test")]
     control: Vec<String>,
+    /// Ask this resolver over HTTPS as well where the system's fails or seems to lie
+    #[arg(long, value_name = "URL", value_parser = https_url, help_heading = "Network")]
+    doh: Option<Url>,
     #[command(flatten)]
     options: MeasuringOptions,
 }
@@ -43,6 +46,7 @@ impl Args {
         let targets: Vec<Target> =
             config.targets.iter().map(|configured| configured.target.clone()).collect();
         self.options.connect_to.extend(subjects::connect_to(&targets));
+        self.options.doh = self.doh.clone().or_else(|| config.doh.clone());
         self.options.cacert = self.options.cacert.take().or_else(|| config.ca_file.clone());
         let allowance = if self.what.is_empty() { OVERVIEW } else { measuring::ALLOWANCE };
         measuring::run(&self.options, subjects, config.vantage, allowance)
@@ -146,8 +150,17 @@ impl Chosen<'_> {
         for control in &self.args.control {
             let _ = write!(text, " --control {control}");
         }
+        if let Some(doh) = &self.args.doh {
+            let _ = write!(text, " --doh {doh}");
+        }
         text + &self.args.options.repeat()
     }
+}
+
+fn https_url(text: &str) -> anyhow::Result<Url> {
+    let url = http_url(text)?;
+    ensure!(url.scheme() == "https", "`{text}` is not asked over HTTPS");
+    Ok(url)
 }
 
 fn http_url(text: &str) -> anyhow::Result<Url> {

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
+use url::Url;
 
 use crate::{
     methods::Shape,
@@ -47,6 +48,9 @@ pub struct MeasuringOptions {
     /// Send from this interface or local address
     #[arg(long, value_name = "NAME|ADDR", help_heading = "Network")]
     pub interface: Option<String>,
+    /// An independent resolver; `measure` alone has the option.
+    #[arg(skip)]
+    pub doh: Option<Url>,
     /// Most pairs of a subject and a control exchange
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Test")]
     pub pairs: Option<u32>,
@@ -94,6 +98,7 @@ impl MeasuringOptions {
             insecure: self.insecure,
             resolve: self.resolve.clone(),
             connect_to: self.connect_to.clone(),
+            doh: self.doh.clone(),
         }
     }
 

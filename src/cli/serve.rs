@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
 };
@@ -41,6 +41,9 @@ pub struct Args {
     /// Send no faster than this many bytes per second under this name; `*` is every other name; may be repeated
     #[arg(long, value_name = "NAME=RATE", value_parser = parse_pace)]
     pace: Vec<(String, u64)>,
+    /// Tell clients this public address of the server, for boxes that remember addresses; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    announce: Vec<IpAddr>,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -102,6 +105,7 @@ impl Args {
             upload_max: self.upload_max.0,
             any_path_bytes: self.any_path.map(|size| size.0),
             paces: self.pace.into_iter().collect(),
+            announce: self.announce,
             limits,
         })
     }

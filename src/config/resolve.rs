@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use url::Url;
+
 use crate::{
     catalog::{self, Catalog},
     metrics::HistogramMode,
@@ -41,6 +43,7 @@ impl Config {
         let store = store(sections.single("store"), directory, &mut problems);
         let schedule = schedule(sections.single("schedule"), &mut problems);
         let ca_file = tls(sections.single("tls"), directory, &mut problems);
+        let doh = dns(sections.single("dns"), &mut problems);
         let histograms = metrics(sections.single("metrics"), &mut problems);
         let (catalog, platforms) = select(sections.single("catalog"), directory, &mut problems);
         let drawn = Drawn { catalog: &catalog, platforms: &platforms, vantage: &vantage, schedule };
@@ -54,6 +57,7 @@ impl Config {
                 store,
                 schedule,
                 ca_file,
+                doh,
                 histograms,
                 catalog,
                 platforms,
@@ -162,6 +166,12 @@ fn tls(mut section: Section, directory: &Path, problems: &mut Vec<Problem>) -> O
     });
     section.finish(keys("tls"), problems);
     ca_file
+}
+
+fn dns(mut section: Section, problems: &mut Vec<Problem>) -> Option<Url> {
+    let doh = section.text("doh", problems, values::doh);
+    section.finish(keys("dns"), problems);
+    doh
 }
 
 fn metrics(mut section: Section, problems: &mut Vec<Problem>) -> Option<HistogramMode> {

@@ -63,6 +63,17 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
     }
 }
 
+/// A resolver over HTTPS.
+pub(super) fn doh(text: &str) -> Result<Url, String> {
+    match url(text) {
+        Ok(url) if url.scheme() == "https" => Ok(url),
+        Ok(_) => Err(format!(
+            "`{text}` is not asked over HTTPS, write for example \"https://dns.example/dns-query\""
+        )),
+        Err(problem) => Err(problem),
+    }
+}
+
 /// An id: what is safe in a label, a file name and a URL.
 pub(super) fn id(text: &str) -> Result<String, String> {
     let is_safe = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);

@@ -26,6 +26,7 @@ impl Setup {
             config.targets.iter().map(|configured| configured.target.clone()).collect();
         let prober = Prober::new(probe::Options {
             ca_file: config.ca_file.clone(),
+            doh: config.doh.clone(),
             connect_to: subjects::connect_to(&targets),
             ..probe::Options::default()
         })?;

@@ -29,6 +29,7 @@ pub(super) fn settings(addresses: &[IpAddr]) -> Settings {
         https: at(443),
         http: at(80),
         any_path_bytes: Some(ANY_PATH_BYTES),
+        announce: addresses.to_vec(),
         limits: Limits::generous(),
         ..Settings::default()
     }

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::{
     clock,
-    model::{Exchange, Failure, FailureKind, Phase, Role, TargetId, TransferCurve},
+    model::{Exchange, Failure, FailureDetail, FailureKind, Phase, Role, TargetId, TransferCurve},
     probe::{Budgets, Label, Plan, Prober, exchange_id},
 };
 
@@ -14,6 +14,9 @@ use super::Shape;
 
 /// Redirects that are followed for one object.
 const REDIRECTS_MAX: usize = 5;
+
+/// Body bytes of an exchange that is all about its handshake: they come with the first window.
+const LOOK_BYTES: u64 = 1024;
 
 /// One side of a comparison. Its address is pinned by the first exchange of a round, its URL by the first redirects.
 #[derive(Debug, Clone)]
@@ -75,6 +78,45 @@ impl Leg {
     pub async fn alone(&self, prober: &Prober, shape: &Shape, timeout: Duration) -> Exchange {
         let place = Place { round: 0, pair: 0, position: 0 };
         self.exchange(prober, shape, place, Some(timeout), &mut |_, _| false).await
+    }
+
+    /// A small exchange at `address`, which is ended after `patience` without failure: slow is slow. Not compared with
+    /// others.
+    pub(super) async fn look(
+        &self,
+        prober: &Prober,
+        shape: &Shape,
+        place: Place,
+        address: SocketAddr,
+        patience: Duration,
+    ) -> Exchange {
+        let plan = Plan {
+            address: Some(address),
+            bytes: shape.bytes.min(LOOK_BYTES),
+            ..self.plan(shape, shape.budgets_within(Some(patience)), place, true)
+        };
+        let mut exchange = Box::pin(prober.exchange(&plan, clock::now())).await;
+        let ended_by_us = |failure: &Failure| failure.detail == Some(FailureDetail::WholeExchange);
+        if exchange.failure.as_ref().is_some_and(ended_by_us) {
+            exchange.failure = None;
+        }
+        exchange
+    }
+
+    /// One exchange at an address of an independent resolver. The name it shows is its own, checked as ever.
+    pub(super) async fn elsewhere(
+        &self,
+        prober: &Prober,
+        shape: &Shape,
+        place: Place,
+        address: SocketAddr,
+        remaining: Option<Duration>,
+    ) -> Exchange {
+        let mut plan = self.plan(shape, shape.budgets_within(remaining), place, true);
+        plan.label.position += 1;
+        plan.label.fallback = true;
+        plan.address = Some(address);
+        Box::pin(prober.exchange(&plan, clock::now())).await
     }
 
     /// One exchange on the pinned address; `stop` is asked while it transfers.

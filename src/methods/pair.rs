@@ -1,13 +1,16 @@
 //! A round: opening controls, then pairs in random order until enough is known.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use rand::{RngExt as _, rngs::ChaCha8Rng};
 
 use crate::{
     analysis::round::{Next, RoundJudge, RoundSettings},
     clock::{self, Instant},
-    model::{Caveat, Comparison, Exchange, HelloKind, Judgement, Role, TransferCurve, Verdict},
+    model::{
+        Caveat, Comparison, Exchange, Failure, FailureKind, HelloKind, Judgement, Phase, Role, TransferCurve,
+        Verdict,
+    },
     probe::{Budgets, HttpChoice, Prober},
 };
 
@@ -60,11 +63,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn remaining(&self) -> Option<Duration> {
+    pub(super) fn remaining(&self) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(clock::now()))
     }
 
-    fn is_spent(&self, bytes: u64) -> bool {
+    pub(super) fn is_spent(&self, bytes: u64) -> bool {
         bytes >= self.bytes || self.remaining().is_some_and(|left| left.is_zero())
     }
 }
@@ -108,12 +111,24 @@ impl Round<'_> {
             return self.conclude(taken);
         }
         self.open(&mut taken).await;
-        let mut pair = OPENING_PAIRS;
-        while !self.limits.is_spent(taken.bytes) {
-            self.pair(pair, rng, &mut taken).await;
-            pair += 1;
-            if taken.judge.next() == Next::Enough {
+        let mut further = None;
+        for pair in OPENING_PAIRS.. {
+            if self.limits.is_spent(taken.bytes) {
                 break;
+            }
+            match taken.judge.next() {
+                Next::Enough => break,
+                Next::MorePairs => self.pair(pair, rng, &mut taken).await,
+                Next::Look => self.look(pair, &mut taken).await,
+                Next::FurtherAddress => {
+                    let mut left = match further.take() {
+                        Some(left) => left,
+                        None => self.further_addresses(&taken.announced()).await,
+                    };
+                    let Some(address) = left.pop_front() else { break };
+                    further = Some(left);
+                    self.expose(address, pair, rng, &mut taken).await;
+                }
             }
         }
         self.conclude(taken)
@@ -145,6 +160,31 @@ impl Round<'_> {
         let exchanges =
             self.subject.open(self.prober, &warmup, place(2), self.limits.remaining(), true).await;
         taken.extend(exchanges);
+        self.ask_elsewhere(place(2), taken).await;
+    }
+
+    /// Where the subject's name leads nowhere, or to somebody else: whether it works at an address that the independent
+    /// resolver gives and the system's does not.
+    async fn ask_elsewhere(&self, place: Place, taken: &mut Taken<'_>) {
+        let Some(last) = taken.exchanges.last().filter(|last| last.failure.is_some()) else { return };
+        let (url, led_to) = (self.subject.url.clone(), last.address);
+        if !last.failure.as_ref().is_some_and(may_be_a_lie) || url.scheme() != "https" {
+            return;
+        }
+        let elsewhere = self.prober.resolve_independently(&url).await;
+        let Some(&address) =
+            elsewhere.first().filter(|_| !led_to.is_some_and(|led| elsewhere.contains(&led)))
+        else {
+            return;
+        };
+        let exchange = self
+            .subject
+            .elsewhere(self.prober, &self.shape.cheap(), place, address, self.limits.remaining())
+            .await;
+        if exchange.is_complete() && exchange.certificate_checked {
+            taken.judge.resolvers_disagree();
+        }
+        taken.push(exchange);
     }
 
     /// Without a control there is one exchange, and nothing to decide.
@@ -205,23 +245,34 @@ impl Round<'_> {
     }
 }
 
+/// Whether a forged answer of a resolver could have done this.
+fn may_be_a_lie(failure: &Failure) -> bool {
+    matches!(failure.phase, Phase::Resolve | Phase::Connect)
+        || matches!(failure.kind, FailureKind::BadCertificate | FailureKind::NotTls)
+}
+
 /// Pair numbers 0 to 2 are the openings of control and subject.
 const OPENING_PAIRS: u32 = 3;
 
 /// What a round has taken so far.
-struct Taken<'a> {
-    judge: RoundJudge,
-    exchanges: Vec<Exchange>,
-    bytes: u64,
+pub(super) struct Taken<'a> {
+    pub(super) judge: RoundJudge,
+    pub(super) exchanges: Vec<Exchange>,
+    pub(super) bytes: u64,
     seen: &'a mut (dyn FnMut(&Exchange) + Send),
 }
 
 impl Taken<'_> {
-    fn push(&mut self, exchange: Exchange) {
+    pub(super) fn push(&mut self, exchange: Exchange) {
         (self.seen)(&exchange);
         self.bytes += exchange.received_bytes();
         self.judge.add(exchange.clone());
         self.exchanges.push(exchange);
+    }
+
+    /// Further addresses that servers announced.
+    fn announced(&self) -> Vec<IpAddr> {
+        self.exchanges.iter().flat_map(|exchange| exchange.announced.clone()).collect()
     }
 
     fn extend(&mut self, exchanges: Vec<Exchange>) {

@@ -49,13 +49,18 @@ pub struct Exchange {
     /// Our own address on this connection. Never serialised: it serves to notice that the route changed.
     #[serde(skip)]
     pub local_address: Option<IpAddr>,
+    /// Further addresses of its own that the server announced. Never serialised.
+    #[serde(skip)]
+    pub announced: Vec<IpAddr>,
     /// The address family asked for or used.
     pub family: Option<Family>,
     /// The address was given, not looked up for this exchange.
     pub pinned: bool,
-    /// An attempt with the other address family after the first failed: kept, not judged.
+    /// An attempt at another address after the first failed, of the other family or of an independent resolver: kept, not
+    /// judged.
     pub fallback: bool,
-    /// The first exchange with an object, which warms caches: judged only for failure.
+    /// Its speed is not compared: the first exchange with an object, which warms caches, or a look at whether an address
+    /// that was shown the subject's name stays slow.
     pub warmup: bool,
     /// The `Host` header (or `:authority`).
     pub host_header: String,

@@ -225,12 +225,17 @@ pub enum Caveat {
     CertificateUnchecked,
     /// The control slowed down after the subject's name had been shown to its address.
     StickyAddress,
+    /// The server has too few further addresses to tell a box that remembers addresses from a line that slowed down.
+    FewAddresses,
     /// The local address or route changed in mid-round; the round is void.
     RouteChanged,
     /// Transfers of large segments are lost while small ones pass: a low MTU imitates a freeze.
     LowMtu,
     /// Every plain request is answered by the same foreign page: a captive portal.
     CaptivePortal,
+    /// After so many connections under one name the next ones were not answered: a limit on connections does that to any
+    /// name.
+    ConnectionsHeld(u32),
     /// Many clients behind one address may imitate a connection limit.
     SharedAddress,
     /// The certificate is self-signed and marked as a certificate authority.

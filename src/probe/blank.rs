@@ -24,6 +24,7 @@ pub(super) fn blank(plan: &Plan, family: Option<Family>) -> Exchange {
         name: plan.name.clone().unwrap_or(host),
         address: plan.address,
         local_address: None,
+        announced: Vec::new(),
         family: plan.address.map(Family::from).or(family),
         pinned: false,
         fallback: plan.label.fallback,

@@ -58,6 +58,7 @@ pub(super) struct Answer {
     pub(super) status: Option<u16>,
     pub(super) version: Option<&'static str>,
     pub(super) headers: Vec<(String, String)>,
+    pub(super) announced: Vec<IpAddr>,
     pub(super) redirect: Option<String>,
     /// Body bytes over all requests.
     pub(super) bytes: u64,
@@ -259,6 +260,7 @@ impl Talk<'_> {
         self.answer.version = version(response.version());
         if first || status.as_u16() >= 300 {
             self.answer.headers = page::headers(response.headers(), self.server);
+            self.answer.announced = page::announced(response.headers(), self.server);
         }
         if status == StatusCode::RANGE_NOT_SATISFIABLE && ranged {
             // An empty object has no range; it is no error of the server's.

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
+use crate::wire::http::ADDRESSES_HEADER;
+
 /// Response headers that may be kept: they tell server, cache and object apart and hold nothing of the client.
 const KEPT: [&str; 12] = [
     "server",
@@ -20,6 +22,9 @@ const KEPT: [&str; 12] = [
     "connection",
 ];
 
+/// Further addresses that are taken from a server's word.
+const ANNOUNCED_MAX: usize = 8;
+
 /// Longest value that is kept, in bytes.
 const VALUE_MAX: usize = 256;
 
@@ -31,6 +36,31 @@ pub(super) fn headers(all: &HeaderMap, server: IpAddr) -> Vec<(String, String)> 
             Some((name.to_owned(), scrub(cut(value), server)))
         })
         .collect()
+}
+
+/// Further addresses of its own that a measurement server announces; at most [`ANNOUNCED_MAX`]. A private one is only
+/// believed where the server itself is at one, and none that no server can have.
+pub(super) fn announced(all: &HeaderMap, server: IpAddr) -> Vec<IpAddr> {
+    let text = all.get(ADDRESSES_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let addresses = text.split(',').filter_map(|one| one.trim().parse::<IpAddr>().ok());
+    let possible = |one: &IpAddr| !one.is_unspecified() && !one.is_multicast() && !one.is_loopback();
+    addresses
+        .filter(possible)
+        .filter(|&one| is_public(one) || !is_public(server))
+        .take(ANNOUNCED_MAX)
+        .collect()
+}
+
+/// Whether an address is one that the whole Internet knows.
+fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_documentation() || shared)
+        }
+        // 2000::/3 is what was ever given out (RFC 4291, section 2.4).
+        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000,
+    }
 }
 
 fn cut(text: &str) -> &str {
@@ -131,6 +161,19 @@ mod tests {
         assert_eq!(scrubbed("nginx/1.22.1"), "nginx/1.22.1");
         assert_eq!(scrubbed("bytes 0-131071/4000000"), "bytes 0-131071/4000000");
         assert_eq!(scrubbed("1.1 varnish (ATS/9.2.4)"), "1.1 varnish (ATS/9.2.4)");
+    }
+
+    #[test]
+    fn a_server_announces_addresses_of_its_own_kind() {
+        let mut headers = HeaderMap::new();
+        let text = "198.51.100.7, 10.0.0.1,2a01:db8::7, 9.9.9.9, 127.0.0.1, ::, 224.0.0.1, nonsense";
+        headers.insert(ADDRESSES_HEADER, text.parse().unwrap());
+        let from = |server: &str| -> Vec<String> {
+            let server = server.parse().unwrap();
+            announced(&headers, server).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(from("9.9.9.8"), ["2a01:db8::7", "9.9.9.9"], "a public server knows no private addresses");
+        assert_eq!(from("192.0.2.1"), ["198.51.100.7", "10.0.0.1", "2a01:db8::7", "9.9.9.9"]);
     }
 
     #[test]

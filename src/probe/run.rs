@@ -312,6 +312,7 @@ impl<'a> Run<'a> {
         exchange.body_sha256 = body_sha256;
         exchange.redirect = self.answer.redirect;
         exchange.headers = self.answer.headers;
+        exchange.announced = self.answer.announced;
         exchange.requests = self.answer.requests;
         exchange.curve = seen.curve;
         let any = self.tcp.connect.or(self.tcp.during).or(self.tcp.end).is_some();

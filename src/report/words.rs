@@ -77,7 +77,11 @@ fn throttled(judgement: &Judgement) -> String {
         "{} is being slowed down on this line{} than {}{limit}{means}.",
         judgement.subject,
         times_slower(evidence),
-        against(judgement)
+        if finding.caveats.contains(&Caveat::StickyAddress) {
+            "the same server before that name was shown to it".to_owned()
+        } else {
+            against(judgement)
+        }
     )
 }
 
@@ -147,10 +151,12 @@ pub fn caveat(caveat: &Caveat) -> String {
         Caveat::DistanceExplains { subject_rtt_ms, control_rtt_ms } => format!("round trips of {subject_rtt_ms:.0} ms to the subject and {control_rtt_ms:.0} ms to the control may explain the difference."),
         Caveat::WouldDecide(command) => format!("this would decide: {command}"),
         Caveat::CertificateUnchecked => "certificates were not checked where a name was swapped.".to_owned(),
-        Caveat::StickyAddress => "the control slowed down after the subject's name had been shown to its address: the box remembers addresses.".to_owned(),
+        Caveat::StickyAddress => "the control slowed down, too, once the subject's name had been shown to its address, as behind a box that remembers addresses.".to_owned(),
+        Caveat::FewAddresses => "a line that slowed down at that moment looks the same; a server with two or more further addresses would decide (see docs/serve.md).".to_owned(),
         Caveat::RouteChanged => "our own address changed in mid-round, so that two lines were measured; try again.".to_owned(),
         Caveat::LowMtu => "large segments are lost where small ones pass: a low MTU, which imitates a freeze.".to_owned(),
         Caveat::CaptivePortal => "every plain request gets the same foreign page: a captive portal; log in first.".to_owned(),
+        Caveat::ConnectionsHeld(n) => format!("after {n} connections under one name in quick succession the next ones were left unanswered; a limit on connections does that to any name, so that this accuses nobody, and fewer at a time may well work."),
         Caveat::SharedAddress => "many clients may share our public address, which imitates a connection limit.".to_owned(),
         Caveat::CaCertificate => "the server's certificate is self-signed and marked as a certificate authority, which no --cacert can make a server's own; make one without CA:TRUE, or use -k.".to_owned(),
         Caveat::Patchy(share) => format!("{} of the subject's exchanges were affected, the others were not.", percent(*share)),

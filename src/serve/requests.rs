@@ -12,7 +12,7 @@ use super::{
     content::{Content, Range},
     limits::Visit,
 };
-use crate::clock;
+use crate::{clock, wire::http::ADDRESSES_HEADER};
 
 /// A response body: a few words, or a stretch of the content.
 pub(super) type Body = Either<Full<Bytes>, Content>;
@@ -46,6 +46,10 @@ impl Desk {
         let mut response = self.route(request).await.unwrap_or_else(Refusal::response);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if !self.settings.announce.is_empty() {
+            let addresses: Vec<String> = self.settings.announce.iter().map(ToString::to_string).collect();
+            headers.insert(ADDRESSES_HEADER, text(addresses.join(", ")));
+        }
         if http1 && self.visit.refused.is_some() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -1,4 +1,7 @@
-//! The beginning of an HTTP/1 request, as a middlebox reads it from one packet.
+//! The beginning of an HTTP/1 request, as a middlebox reads it from one packet, and the one header of our own.
+
+/// The response header by which a measurement server tells its further addresses, with commas between them.
+pub const ADDRESSES_HEADER: &str = "throttlescope-addresses";
 
 /// Whether the bytes begin like an HTTP/1 request line (RFC 9112, section 3).
 pub fn is_request(payload: &[u8]) -> bool {

@@ -12,11 +12,13 @@ use serde_json::Value;
 use crate::support::program;
 
 mod capture;
+mod doh;
 mod hand;
 mod inside;
 mod line;
 mod rules;
 mod scale;
+mod verdicts;
 
 /// A fast line: what takes time here is the middlebox.
 const FAST: [&str; 4] = ["--rate", "200Mbit", "--rtt", "2ms"];

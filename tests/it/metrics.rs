@@ -44,6 +44,7 @@ pub(crate) fn exchange(bytes: u64) -> Exchange {
         name: "cdn.example".into(),
         address: None,
         local_address: None,
+        announced: vec![],
         family: Some(AddressFamily::Ipv4),
         pinned: false,
         fallback: false,

@@ -68,8 +68,6 @@ pub(super) struct Sorted<'a> {
     pub(super) openings: Vec<Sample<'a>>,
     /// The draws, in order of time.
     pub(super) units: Vec<Unit<'a>>,
-    /// Pairs of two controls: at an address that was shown the subject's name, and at one that never was.
-    pub(super) address_pairs: Vec<Unit<'a>>,
     /// Exchanges that are not judged because our own machine was late.
     pub(super) late: u32,
     /// TCP payload of a whole transfer.
@@ -93,26 +91,16 @@ impl<'a> Sorted<'a> {
         let spoilt = |pair: u32| {
             exchanges.iter().filter(judged).any(|exchange| exchange.pair == pair && exchange.is_late())
         };
-        let exposed = |one: &Exchange| {
-            exchanges.iter().any(|other| other.role == Role::Subject && other.address == one.address)
-        };
-        let (mut units, mut address_pairs) = (Vec::new(), Vec::new());
+        let mut units = Vec::new();
         for members in drawn.chunk_by(|one, other| one.pair == other.pair) {
             if spoilt(members[0].pair) {
                 continue;
             }
-            let find = |wanted: &dyn Fn(&Exchange) -> bool| {
-                members.iter().find(|one| wanted(one)).map(|one| Sample::of(one))
-            };
-            if members.len() == 2 && members.iter().all(|one| one.role == Role::Control) {
-                address_pairs.push(Unit { subject: find(&exposed), control: find(&|one| !exposed(one)) });
-            } else {
-                let role = |role| find(&|one| one.role == role);
-                units.push(Unit { subject: role(Role::Subject), control: role(Role::Control) });
-            }
+            let role = |role| members.iter().find(|one| one.role == role).map(|one| Sample::of(one));
+            units.push(Unit { subject: role(Role::Subject), control: role(Role::Control) });
         }
         let openings: Vec<Sample<'_>> = openings.into_iter().map(Sample::of).collect();
-        let mut sorted = Self { openings, units, address_pairs, late, wanted: None };
+        let mut sorted = Self { openings, units, late, wanted: None };
         sorted.wanted = sorted.whole_bytes(Role::Control).or_else(|| sorted.whole_bytes(Role::Subject));
         sorted
     }

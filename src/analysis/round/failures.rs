@@ -30,6 +30,11 @@ const LARGE_SEGMENTS_BYTES: u64 = 1_200;
 /// Exchanges of the subject that must fail alike, and of the control that must work, before `blocked` (design: three).
 const FAILURES_MIN: usize = 3;
 
+/// Handshakes under one name that must be answered, and then be left unanswered, before a limit on connections is thought
+/// of: the strictest one known lets three pass.
+const HELD_AFTER_MIN: u32 = 3;
+const HELD_MIN: u32 = 2;
+
 /// Three tries over this many seconds make a block of a host that was reached within the week (design: ten minutes).
 const TRIES_SPAN_SECONDS: f64 = 600.0;
 
@@ -39,6 +44,7 @@ pub(super) fn decide(case: &mut Case<'_>) -> Option<Decision> {
         return Some(blocked(BlockedAt::Http, vec![]));
     }
     captive_portal(case)
+        .or_else(|| held(case))
         .or_else(|| frozen(case))
         .or_else(|| failing(case))
         .or_else(|| refused_by_server(case))
@@ -69,6 +75,27 @@ fn is_page_of_anybody(exchange: &Exchange) -> bool {
     exchange.bytes > 0
         && (exchange.tls_version.is_none() || !exchange.certificate_checked)
         && exchange.headers.iter().any(is_html)
+}
+
+/// Names whose handshakes were answered at first and then fell silent, one after the other. A box that limits connections
+/// does that to whichever name comes too often (papers, S9), which says nothing about the name.
+fn held(case: &Case<'_>) -> Option<Decision> {
+    let answered = [Role::Control, Role::Subject].into_iter().find_map(|role| {
+        let (mut answered, mut silent) = (0, 0);
+        for exchange in attempts(case, role) {
+            let fell_silent = exchange
+                .failure
+                .as_ref()
+                .is_some_and(|failure| (failure.phase, failure.kind) == (Phase::Tls, FailureKind::Timeout));
+            match (fell_silent, exchange.reached > Phase::Tls) {
+                (true, _) => silent += 1,
+                (false, true) if silent == 0 => answered += 1,
+                (false, _) => return None,
+            }
+        }
+        (answered >= HELD_AFTER_MIN && silent >= HELD_MIN).then_some(answered)
+    })?;
+    Some(Decision::plain(Verdict::Inconclusive, vec![Caveat::ConnectionsHeld(answered)]))
 }
 
 fn silences(case: &Case<'_>, role: Role) -> Vec<Silence> {
@@ -142,10 +169,12 @@ fn failing(case: &Case<'_>) -> Option<Decision> {
     let silent = matches!(kind, FailureKind::Timeout | FailureKind::Stalled);
     let clean = working == controls.len() && alike == subjects.len() && (!silent || is_steady(&controls));
     let enough = alike >= FAILURES_MIN && working >= FAILURES_MIN && (clean || case.is_proven());
-    if enough && has_contrast(case, phase) {
-        return Some(blocked(place(phase), patchy(alike, subjects.len())));
+    if enough && has_contrast(case) {
+        // Whatever came of the address that the system's resolver gave, the resolver is where it went wrong.
+        let at = if case.settings.known.resolvers_disagree { BlockedAt::Dns } else { place(phase) };
+        return Some(blocked(at, patchy(alike, subjects.len())));
     }
-    let caveats = if !has_contrast(case, phase) {
+    let caveats = if !has_contrast(case) {
         vec![Caveat::NoContrast(kind)]
     } else if working == 0 {
         // `ControlFailed` says so.
@@ -157,12 +186,11 @@ fn failing(case: &Case<'_>) -> Option<Decision> {
 }
 
 /// Whether something shows that the subject could be reached if nobody interfered.
-fn has_contrast(case: &Case<'_>, phase: Phase) -> bool {
+fn has_contrast(case: &Case<'_>) -> bool {
     let known = &case.settings.known;
     let same_address_answers = case.settings.comparison == Comparison::Sni;
-    let independent_answer = phase == Phase::Resolve && known.resolvers_disagree;
     same_address_answers
-        || independent_answer
+        || known.resolvers_disagree
         || (known.reached_within_week && tries_span(case) >= TRIES_SPAN_SECONDS)
 }
 
@@ -202,6 +230,13 @@ pub(super) fn everything_fails(exchanges: &[&Exchange]) -> bool {
         let mut tried = exchanges.iter().filter(|one| one.role == role && !one.fallback);
         tried.clone().count() >= FAILURES_MIN && tried.all(|one| observe::network_failure(one).is_some())
     })
+}
+
+/// Whether the control did not get through a single time in two tries: nothing is left to compare with.
+pub(super) fn control_fails(exchanges: &[&Exchange]) -> bool {
+    let mut tried =
+        exchanges.iter().filter(|one| one.role == Role::Control && !one.fallback && !one.is_late());
+    tried.clone().count() >= FREEZES_MIN && tried.all(|one| observe::network_failure(one).is_some())
 }
 
 /// Whether both sides went silent twice and neither came through with a large object: then nothing is left that works,

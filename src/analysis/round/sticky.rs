@@ -1,64 +1,368 @@
 //! Sticky addresses: some boxes remember an address that was shown the name and slow down everything to it, the control
 //! as well (papers, S4b). Then subject and control are alike, and the contrast lies between before and after.
 //!
-//! A line that happens to become slow at that moment looks the same. So before against after alone never accuses: it
-//! takes an address that was never shown the name, reached in pairs of random order with the exposed one while it is
-//! slow. The bet is the same as between two names; it assumes that the two addresses are alike otherwise, which their
-//! exchanges before the exposure have to show.
+//! A line that happens to become slow at that moment looks the same. So before against after never accuses by itself.
+//! It takes further addresses of the same server, each of them exposed at a step that was drawn: at every address one
+//! control exchange follows the other, and before each of at most [`SLOTS`] of them the draw says whether the subject's
+//! name is shown instead. If names make no difference, the step at which an address turns slow for good has nothing to do
+//! with the step that was drawn, and a bet that they are one and the same wins nothing on average, whatever the line
+//! does. Nothing is assumed of how alike the addresses are: each is compared with its own past.
 
-use crate::model::{Caveat, Exchange, Mechanism, Role, Verdict};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::{
+    analysis::stats::median,
+    model::{Caveat, Exchange, FailureKind, Mechanism, Phase, Role, Verdict},
+};
 
 use super::{
-    betting,
     compare::{Measure, Sample, Sorted},
+    observe,
     verdict::{Case, Decision},
 };
 
-/// Every exchange after must be this many times slower than every one before: the design's bound of both ratios.
+/// An answer this many times slower than every one before is slow: the design's bound of both ratios.
 const SLOWER: f64 = 2.0;
 
-/// Handshakes before the exposure: the round's opening has two.
+/// Added to both times before they are compared, seconds; see `observe`.
+const GRACE_SECONDS: f64 = 0.02;
+
+/// Exchanges before the exposure: the round's opening has two.
 const BEFORE_MIN: usize = 2;
 
 /// Exchanges after it, of the control.
 const AFTER_MIN: usize = 3;
 
-/// Whether the control turned slow, together with the subject, when the subject's name was first shown to its address.
-pub(super) fn is_suspected(exchanges: &[&Exchange], sorted: &Sorted<'_>) -> bool {
-    let subjects = exchanges.iter().filter(|one| one.role == Role::Subject);
-    let Some(first) = subjects.min_by_key(|one| (one.pair, one.position)) else { return false };
-    [Measure::Handshake, Measure::Pace].into_iter().any(|measure| {
+/// Control exchanges at a further address that say what is usual there.
+const USUAL: usize = 3;
+
+/// Steps among which the one that exposes an address is drawn. Two addresses make 1600, with some to spare over 1000.
+pub(super) const SLOTS: u32 = 40;
+
+/// Slow exchanges after a slow one that make it last: a packet lost in a handshake costs a second, too.
+const LASTS: u32 = 2;
+
+/// Exchanges at one address that say nothing (our machine was late, a reset) before it is given up.
+const VOID_MAX: u32 = 4;
+
+/// An exchange is ended once it has taken so long and [`PATIENCE_RATIO`] times the usual: slow is slow.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_RATIO: f64 = 4.0;
+
+/// What to take next at a further address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressStep {
+    /// A control exchange.
+    Control,
+    /// The next of the steps among which one is drawn: the subject's name if it is the drawn one, else the control's.
+    Draw,
+    /// Nothing: this address has said what it can.
+    Over,
+}
+
+/// What is known of the address that was shown the name first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Suspicion {
+    /// Nothing points to it.
+    None,
+    /// The subject is slow: whether the control is slow at the same address has to be seen in further exchanges.
+    Look,
+    /// All of both is slow since the name was shown, and the control was fast before.
+    Sticky,
+    /// The same of pace: exchanges that would show it elsewhere are too dear to repeat.
+    StickyPace,
+}
+
+/// Seconds up to the first byte of the answer, without the lookup: exactly, or (ended by us) at least. `None` where it
+/// says nothing: it failed otherwise, or our machine was late.
+fn answer(exchange: &Exchange) -> Option<f64> {
+    let failed = exchange.failure.as_ref().is_some_and(|failure| {
+        failure.phase != Phase::Transfer
+            && !matches!(failure.kind, FailureKind::Timeout | FailureKind::HttpError)
+    });
+    if exchange.is_late() || exchange.fallback || failed {
+        return None;
+    }
+    let phases = [Phase::Connect, Phase::Tls, Phase::Processing];
+    let spans: Vec<f64> = phases
+        .iter()
+        .filter_map(|&phase| exchange.phases.duration(phase))
+        .map(|duration| duration.as_secs_f64())
+        .collect();
+    (!spans.is_empty()).then(|| spans.iter().sum())
+}
+
+/// Whether an answer after `seconds` is slow where `usual` ones took at most so long.
+fn is_slow(seconds: f64, usual: f64) -> bool {
+    seconds + GRACE_SECONDS > SLOWER * (usual + GRACE_SECONDS)
+}
+
+fn slowest(seconds: &[f64]) -> f64 {
+    seconds.iter().copied().fold(0.0, f64::max)
+}
+
+/// The answers at the first exposed address: the control's before and after, the subject's.
+struct Exposed<'a> {
+    address: Option<SocketAddr>,
+    first: (u32, u32),
+    before: Vec<f64>,
+    after: Vec<f64>,
+    subject: Vec<f64>,
+    exchanges: &'a [&'a Exchange],
+}
+
+impl<'a> Exposed<'a> {
+    fn of(exchanges: &'a [&'a Exchange]) -> Option<Self> {
+        let subjects = exchanges.iter().filter(|one| one.role == Role::Subject);
+        let first = subjects.min_by_key(|one| (one.pair, one.position))?;
+        let at = |one: &Exchange| (one.pair, one.position);
+        let answers = |role: Role, after: bool| -> Vec<f64> {
+            let here = exchanges.iter().filter(|one| one.role == role && one.address == first.address);
+            here.filter(|one| (at(one) >= at(first)) == after).filter_map(|one| answer(one)).collect()
+        };
+        Some(Self {
+            address: first.address,
+            first: at(first),
+            before: answers(Role::Control, false),
+            after: answers(Role::Control, true),
+            subject: answers(Role::Subject, true),
+            exchanges,
+        })
+    }
+
+    fn suspicion(&self, sorted: &Sorted<'_>) -> Suspicion {
+        let usual = slowest(&self.before);
+        let slow = |seconds: &Vec<f64>| seconds.iter().all(|&one| is_slow(one, usual));
+        let turned = self.before.len() >= BEFORE_MIN && !self.subject.is_empty();
+        if turned && slow(&self.subject) && slow(&self.after) {
+            return if self.after.len() < AFTER_MIN { Suspicion::Look } else { Suspicion::Sticky };
+        }
+        if self.pace_turned(sorted) { Suspicion::StickyPace } else { Suspicion::None }
+    }
+
+    /// The same of pace. One exchange before suffices where the other opening was small.
+    fn pace_turned(&self, sorted: &Sorted<'_>) -> bool {
         let logs = |role: Role, after: bool| -> Vec<f64> {
-            exchanges
-                .iter()
-                .filter(|one| {
-                    one.role == role && one.address == first.address && !one.fallback && !one.is_late()
-                })
-                .filter(|one| measure == Measure::Handshake || !one.warmup)
-                .filter(|one| ((one.pair, one.position) >= (first.pair, first.position)) == after)
-                .filter_map(|one| Sample::of(one).log(measure, sorted.wanted))
+            let of_role = self.exchanges.iter().filter(|one| {
+                one.role == role
+                    && one.address == self.address
+                    && !one.fallback
+                    && !one.is_late()
+                    && !one.warmup
+            });
+            of_role
+                .filter(|one| ((one.pair, one.position) >= self.first) == after)
+                .filter_map(|one| Sample::of(one).log(Measure::Pace, sorted.wanted))
                 .map(|log| log.at_least)
                 .collect()
         };
         let (before, after) = (logs(Role::Control, false), logs(Role::Control, true));
         let slowest_before = before.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let slow = |logs: &[f64]| logs.iter().all(|log| log - slowest_before > SLOWER.ln());
-        let needed = if measure == Measure::Pace { 1 } else { BEFORE_MIN };
-        before.len() >= needed && after.len() >= AFTER_MIN && slow(&after) && slow(&logs(Role::Subject, true))
-    })
+        !before.is_empty() && after.len() >= AFTER_MIN && slow(&after) && slow(&logs(Role::Subject, true))
+    }
+
+    /// What was taken at `address`, one of those that were not shown the name in the ordinary course of the round.
+    fn series(&self, address: SocketAddr) -> Series {
+        let of_address = self.exchanges.iter().filter(|one| one.warmup && one.address == Some(address));
+        // Slow from the start is what would be half as slow as the exposed address is now.
+        let as_slow = median(&self.after).map(|after| after / SLOWER);
+        let mut series = Series::new(slowest(&self.before), as_slow);
+        of_address.for_each(|one| series.take(one));
+        series
+    }
+
+    /// Those of all further addresses.
+    fn all_series(&self) -> Vec<Series> {
+        let warmups = self.exchanges.iter().filter(|one| one.warmup && one.address != self.address);
+        let addresses: BTreeSet<SocketAddr> = warmups.filter_map(|one| one.address).collect();
+        addresses.into_iter().map(|address| self.series(address)).collect()
+    }
+}
+
+/// One further address, exchange by exchange.
+struct Series {
+    usual: Vec<f64>,
+    /// What is usual at the first address; for patience before anything is known here.
+    usual_elsewhere: f64,
+    as_slow: Option<f64>,
+    draws: u32,
+    voids: u32,
+    state: State,
+    /// The logarithm of what a bet on the drawn step has come to.
+    log_e_value: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Learning what is usual.
+    Learning,
+    /// Before a draw.
+    Drawing,
+    /// One was slow, exposed or not; and so were so many after it.
+    Confirming { exposed: bool, slow: u32 },
+    /// Turned slow for good when it was shown the name.
+    Turned,
+    /// Was as slow from the start as the exposed address, or turned slow by itself: it is the line.
+    SlowItself,
+    /// Was shown the name and did not turn slow.
+    Unmoved,
+    /// Says nothing.
+    Void,
+}
+
+impl Series {
+    fn new(usual_elsewhere: f64, as_slow: Option<f64>) -> Self {
+        Self {
+            usual: Vec::new(),
+            usual_elsewhere,
+            as_slow,
+            draws: 0,
+            voids: 0,
+            state: State::Learning,
+            log_e_value: 0.0,
+        }
+    }
+
+    fn take(&mut self, exchange: &Exchange) {
+        let exposed = exchange.role == Role::Subject;
+        match (self.state, answer(exchange)) {
+            (State::Turned | State::SlowItself | State::Unmoved | State::Void, _) => {}
+            (state, None) => {
+                self.voids += 1;
+                // What a draw came to was not seen: no bet on it.
+                self.draws += u32::from(state == State::Drawing);
+                if self.voids >= VOID_MAX || exposed {
+                    self.state = State::Void;
+                }
+            }
+            (State::Learning, Some(seconds)) => self.learn(seconds),
+            (State::Drawing, Some(seconds)) if is_slow(seconds, slowest(&self.usual)) => {
+                self.state = State::Confirming { exposed, slow: 0 };
+            }
+            (State::Drawing, Some(_)) => self.stayed_fast(exposed),
+            (State::Confirming { exposed, slow }, Some(seconds)) => {
+                if !is_slow(seconds, slowest(&self.usual)) {
+                    self.stayed_fast(exposed);
+                } else if slow + 1 < LASTS {
+                    self.state = State::Confirming { exposed, slow: slow + 1 };
+                } else if exposed {
+                    self.log_e_value += f64::from(self.left()).ln();
+                    self.state = State::Turned;
+                } else {
+                    self.state = State::SlowItself;
+                }
+            }
+        }
+    }
+
+    fn learn(&mut self, seconds: f64) {
+        self.usual.push(seconds);
+        if self.usual.len() == USUAL {
+            let slow =
+                |one: f64| is_slow(one, self.usual_elsewhere) && self.as_slow.is_some_and(|slow| one >= slow);
+            let itself = self.usual.iter().all(|&one| slow(one));
+            self.state = if itself { State::SlowItself } else { State::Drawing };
+        }
+    }
+
+    /// A step passed without the address turning slow. Unexposed, that step was not the drawn one, which is worth what it
+    /// was likely to be; exposed, the bet is lost.
+    fn stayed_fast(&mut self, exposed: bool) {
+        if exposed {
+            self.log_e_value = f64::NEG_INFINITY;
+            self.state = State::Unmoved;
+            return;
+        }
+        let left = self.left();
+        self.log_e_value += (f64::from(left) / f64::from((left - 1).max(1))).ln();
+        self.draws += 1;
+        self.state = State::Drawing;
+    }
+
+    /// Steps that may still be the drawn one.
+    fn left(&self) -> u32 {
+        SLOTS.saturating_sub(self.draws).max(1)
+    }
+
+    fn next(&self) -> AddressStep {
+        match self.state {
+            State::Learning | State::Confirming { .. } => AddressStep::Control,
+            State::Drawing => AddressStep::Draw,
+            State::Turned | State::SlowItself | State::Unmoved | State::Void => AddressStep::Over,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let usual = if self.usual.len() < USUAL { self.usual_elsewhere } else { slowest(&self.usual) };
+        PATIENCE.max(Duration::from_secs_f64(PATIENCE_RATIO * usual))
+    }
+}
+
+/// Whether the control turned slow, together with the subject, when the subject's name was first shown to its address.
+pub(super) fn suspicion(exchanges: &[&Exchange], sorted: &Sorted<'_>) -> Suspicion {
+    Exposed::of(exchanges).map_or(Suspicion::None, |exposed| exposed.suspicion(sorted))
+}
+
+/// Whether a further address could still tell: none has stayed fast although it was shown the name.
+pub(super) fn may_go_on(exchanges: &[&Exchange]) -> bool {
+    let series = Exposed::of(exchanges).map(|exposed| exposed.all_series()).unwrap_or_default();
+    series.iter().all(|one| one.state != State::Unmoved)
+}
+
+/// What to take next at a further address, and how long to wait for it. The exposed address itself takes control
+/// exchanges only.
+pub(super) fn step(exchanges: &[&Exchange], address: SocketAddr) -> (AddressStep, Duration) {
+    match Exposed::of(exchanges) {
+        None => (AddressStep::Over, PATIENCE),
+        Some(exposed) if exposed.address == Some(address) => {
+            (AddressStep::Control, Series::new(slowest(&exposed.before), None).patience())
+        }
+        Some(exposed) => {
+            let series = exposed.series(address);
+            (series.next(), series.patience())
+        }
+    }
 }
 
 /// The verdict where the control turned slow; `None` where it did not.
 pub(super) fn decide(case: &mut Case<'_>) -> Option<Decision> {
-    if !is_suspected(case.exchanges, case.sorted) {
-        return None;
+    let exposed = Exposed::of(case.exchanges)?;
+    let undecided = Decision::plain(Verdict::Inconclusive, vec![Caveat::StickyAddress, Caveat::FewAddresses]);
+    match exposed.suspicion(case.sorted) {
+        Suspicion::None | Suspicion::Look => return None,
+        Suspicion::StickyPace => {
+            return Some(Decision::plain(Verdict::Inconclusive, vec![Caveat::StickyAddress]));
+        }
+        Suspicion::Sticky => {}
     }
-    let e_value = betting::bet(case.sorted, &case.sorted.address_pairs, case.settings.bulk).log_e_value.exp();
-    if e_value * case.settings.alpha < 1.0 {
-        return Some(Decision::plain(Verdict::Inconclusive, vec![Caveat::StickyAddress]));
+    let series = exposed.all_series();
+    if series.iter().any(|one| one.state == State::SlowItself) {
+        return Some(Decision::plain(Verdict::Degraded, vec![Caveat::ControlSlow]));
     }
-    case.evidence.e_value = e_value;
-    case.evidence.false_alarm_bound = (1.0 / e_value).min(1.0);
+    let turned = series.iter().any(|one| one.state == State::Turned);
+    let e_value = series.iter().map(|one| one.log_e_value).sum::<f64>().exp();
+    if !turned || e_value * case.settings.alpha < 1.0 {
+        return Some(undecided);
+    }
+    let handshake = |role: Role, after: bool| {
+        let of_role = case.exchanges.iter().filter(|one| one.role == role && one.address == exposed.address);
+        let seconds: Vec<f64> = of_role
+            .filter(|one| ((one.pair, one.position) >= exposed.first) == after)
+            .filter_map(|one| observe::handshake_seconds(one))
+            .collect();
+        median(&seconds)
+    };
+    let ratio = handshake(Role::Subject, true).zip(handshake(Role::Control, false)).map(|(s, c)| s / c);
+    let evidence = &mut case.evidence;
+    evidence.e_value = e_value;
+    evidence.false_alarm_bound = (1.0 / e_value).min(1.0);
+    // Between the names there is no difference any more; it lies between before and after.
+    evidence.slowdown = None;
+    evidence.slowdown_ci = [None, None];
+    evidence.handshake_slowdown = ratio.filter(|ratio| ratio.is_finite());
     let decision = Decision::plain(Verdict::Throttled, vec![Caveat::StickyAddress]);
     Some(Decision { mechanism: Some(Mechanism::HandshakeDelay), ..decision })
 }

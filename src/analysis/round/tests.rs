@@ -2,13 +2,16 @@
 
 mod calibration;
 mod properties;
+mod sticky;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{BlockedAt, Failure, FailureKind, Hello, Phase, Request, TcpInfo, TcpStats, Timeline};
+use crate::model::{
+    BlockedAt, Caveat, Failure, FailureKind, Hello, Phase, Request, TcpInfo, TcpStats, Timeline,
+};
 
 /// How an exchange shall look.
 #[derive(Clone, Copy)]
@@ -103,6 +106,7 @@ fn exchange(role: Role, pair: u32, position: u32, look: Look) -> Exchange {
         name: if role == Role::Subject { "subject.example" } else { "control.example" }.into(),
         address: Some("192.0.2.1:443".parse().unwrap()),
         local_address: None,
+        announced: vec![],
         family: None,
         pinned: true,
         fallback: false,
@@ -239,6 +243,46 @@ fn a_failure_without_contrast_does_not_accuse() {
 }
 
 #[test]
+fn a_forged_answer_is_a_block_by_dns() {
+    let lost = Look { end: End::Failed(Phase::Connect, FailureKind::Timeout), ..FAST };
+    let settings = RoundSettings { comparison: Comparison::Control, ..RoundSettings::default() };
+    let known = Known { resolvers_disagree: true, ..Known::default() };
+    let finding = take(RoundSettings { known, ..settings.clone() }, uneven(lost), uneven(FAST)).finding();
+    assert_eq!(
+        (finding.verdict, finding.blocked_at),
+        (Verdict::Blocked, Some(BlockedAt::Dns)),
+        "{finding:?}"
+    );
+    let finding = take(settings, uneven(lost), uneven(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "{finding:?}");
+}
+
+#[test]
+fn a_name_that_is_held_after_many_connections_accuses_nobody() {
+    let held = Look { end: End::Failed(Phase::Tls, FailureKind::Timeout), ..FAST };
+    let from = |first: u32| move |pair: u32| if pair < first { uneven(FAST)(pair) } else { held };
+    for (subject, control) in [(99, 3), (5, 99)] {
+        // Unequal round trips keep the first pairs from being enough.
+        let slower = move |pair: u32| Look { bytes_per_second: 900_000.0, ..from(subject)(pair) };
+        let judge = take(sni(), slower, from(control));
+        let finding = judge.finding();
+        assert!(!finding.verdict.accuses(), "{finding:?}");
+        if control == 3 {
+            assert_eq!(finding.caveats[0], Caveat::ConnectionsHeld(3), "{finding:?}");
+            assert!(judge.exchanges.len() <= 8, "{} exchanges", judge.exchanges.len());
+        }
+    }
+}
+
+#[test]
+fn a_control_that_does_not_get_through_ends_the_round() {
+    let frozen = Look { end: End::Frozen(18_000), ..FAST };
+    let judge = take(sni(), uneven(frozen), uneven(frozen));
+    assert!(judge.exchanges.len() <= 4, "{} exchanges", judge.exchanges.len());
+    assert_eq!(judge.finding().verdict, Verdict::Inconclusive);
+}
+
+#[test]
 fn distance_never_accuses() {
     let far = Look { rtt: 0.3, tls: 0.6, bytes_per_second: 150_000.0, ..FAST };
     let near = Look { rtt: 0.02, tls: 0.04, ..FAST };
@@ -248,42 +292,6 @@ fn distance_never_accuses() {
     assert!(finding.caveats.iter().any(|caveat| matches!(caveat, Caveat::DistanceExplains { .. })));
     let finding = take(settings, uneven(near), uneven(far)).finding();
     assert!(!finding.verdict.accuses(), "{finding:?}");
-}
-
-/// A round on a box that remembers the address: everything is slow once the subject's name was shown. `fresh` is what
-/// controls at another address see meanwhile.
-fn sticky_round(fresh: Option<Look>) -> RoundJudge {
-    let slow = Look { tls: 5.0, ..FAST };
-    let mut judge = RoundJudge::new(sni());
-    judge.add(exchange(Role::Control, 0, 0, FAST));
-    judge.add(exchange(Role::Control, 1, 0, FAST));
-    for pair in 2..6 {
-        judge.add(exchange(Role::Subject, pair, 0, slow));
-        judge.add(exchange(Role::Control, pair, 1, slow));
-    }
-    for pair in 6..18 {
-        let Some(fresh) = fresh else { continue };
-        let mut other = exchange(Role::Control, pair, pair % 2, uneven(fresh)(pair));
-        other.address = Some("192.0.2.2:443".parse().unwrap());
-        judge.add(other);
-        judge.add(exchange(Role::Control, pair, 1 - pair % 2, slow));
-    }
-    judge
-}
-
-#[test]
-fn a_sticky_address_accuses_only_against_a_fresh_one() {
-    let judge = sticky_round(None);
-    assert!(judge.suspects_address());
-    assert_eq!(judge.next(), Next::Enough, "nothing new can come from this address");
-    let finding = judge.finding();
-    assert_eq!(finding.verdict, Verdict::Inconclusive, "a line that slows looks the same: {finding:?}");
-    assert!(finding.caveats.contains(&Caveat::StickyAddress));
-    let finding = sticky_round(Some(FAST)).finding();
-    assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");
-    assert!(finding.evidence.e_value >= 1000.0 && finding.caveats.contains(&Caveat::StickyAddress));
-    let finding = sticky_round(Some(Look { tls: 5.0, ..FAST })).finding();
-    assert_eq!(finding.verdict, Verdict::Inconclusive, "the line itself is slow: {finding:?}");
 }
 
 #[test]

@@ -108,26 +108,28 @@ pub(super) fn is_hopeless(
 ) -> bool {
     let tried =
         exchanges.iter().filter(|one| one.role == Role::Subject && !one.fallback && !one.is_late()).count();
+    // A round of the daemon looks at the subject nevertheless: its control may be out for days.
+    if settings.pairs_max as usize >= PAIRS_MIN && failures::control_fails(exchanges) {
+        return true;
+    }
     if tried < PAIRS_MIN {
         return false;
     }
     let slow = above(sorted.interval(Measure::Pace, settings.confidence), SLOWDOWN_ACCUSES);
     let slow_handshake = above(sorted.interval(Measure::Handshake, settings.confidence), HANDSHAKE_ACCUSES);
-    let sticky = finding.caveats.contains(&Caveat::StickyAddress) && sorted.address_pairs.is_empty();
     // Pairs that our own machine spoilt say nothing of the sizes.
     let compared = sorted.matched().len() >= PAIRS_MIN;
     let no_pace =
         settings.bulk && (!sorted.sizes_match() || (compared && sorted.logs(Measure::Pace).is_empty()));
     let one_host = settings.comparison < Comparison::Control;
     let final_caveat = finding.caveats.iter().any(|caveat| match caveat {
-        Caveat::ServerRefused(_) => true,
+        Caveat::ServerRefused(_) | Caveat::ConnectionsHeld(_) => true,
         Caveat::NoContrast(_) | Caveat::DistanceExplains { .. } => settings.comparison != Comparison::Sni,
         _ => false,
     });
     let slower_host = slow && settings.comparison == Comparison::Control && tried > PAIRS_MIN;
     slower_host
         || one_host
-        || sticky
         || (no_pace && !slow_handshake)
         || final_caveat
         || failures::everything_fails(exchanges)

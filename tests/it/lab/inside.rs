@@ -41,6 +41,7 @@ fn step() {
     let Ok(name) = std::env::var("LAB_STEP") else { return };
     match name.as_str() {
         "serve" => serve(),
+        "doh" => super::doh::step(),
         "control" => assert!(!throttled(443, &[&hello("example.org")])),
         "t3" => t3(),
         "t5" => t5(),

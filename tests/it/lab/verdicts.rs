@@ -1,0 +1,66 @@
+//! What whole comparisons say behind a box whose rules leave nothing for the contrast of two names alone.
+
+use serde_json::Value;
+
+use super::{available, lab, text, write_profile};
+
+/// `compare` behind a profile: its first result, and its exit status.
+fn compare(profile: &str, options: &[&str]) -> (Value, i32) {
+    let command =
+        ["compare", "--via", "192.0.2.1:443", "--subject", "abs.twimg.com", "--control", "example.org"];
+    let output = lab(&[&[profile, "-q"], options].concat())
+        .args(["--", env!("CARGO_BIN_EXE_throttlescope")])
+        .args(command)
+        .args(["--json", "--seed", "5"])
+        .output()
+        .unwrap();
+    let mut report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
+    (report["results"][0].take(), output.status.code().unwrap())
+}
+
+#[test]
+fn a_box_that_remembers_addresses_throttles() {
+    if !available("sticky addresses") {
+        return;
+    }
+    let (result, status) = compare("turkey-delay", &[]);
+    assert_eq!((&result["verdict"], status), (&"throttled".into(), 1), "{result:#}");
+    assert_eq!(result["mechanism"], "handshake-delay");
+    assert!(result["evidence"]["e_value"].as_f64().unwrap() >= 1000.0);
+}
+
+/// A second after the start everything waits three seconds on its way, whatever name and address.
+#[test]
+fn a_line_that_slows_in_mid_round_does_not() {
+    if !available("a line that slows") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for from in ["300ms", "600ms", "1s"] {
+        let profile = write_profile(
+            folder.path(),
+            &format!(
+                "about = \"slows\"\nsubjects = [\"abs.twimg.com\"]\ntruth = {{ verdict = \"degraded\" }}\n[[rule]]\n\
+                 from = \"{from}\"\neffect.delay = {{ by = [\"3s\", \"3s\"], directions = \"up\" }}\n"
+            ),
+        );
+        let (result, status) = compare(&profile, &[]);
+        assert_ne!(status, 1, "from {from}: {result:#}");
+    }
+}
+
+/// The system's resolver lies, an independent one does not, and its answer works.
+#[test]
+fn a_forged_answer_blocks_by_dns() {
+    if !available("a forged answer") {
+        return;
+    }
+    let this = std::env::current_exe().unwrap();
+    let output = lab(&["dns-lie", "-q", "--", this.to_str().unwrap()])
+        .args(["--exact", "lab::inside::step", "--ignored", "--nocapture", "--test-threads=1"])
+        .env("LAB_STEP", "doh")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
