@@ -3,6 +3,7 @@
 //! Pure: the judge sees cumulative in-order bytes over time, as a client reads them, and what little is known beside
 //! them. A finding describes; it never accuses.
 
+mod drops;
 mod evidence;
 mod limit;
 mod marks;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::model::CurvePoint;
 
+pub use drops::PolicedRate;
 use marks::{Marks, Steps};
 
 /// What limited a transfer, as far as its curve shows.
@@ -131,6 +133,12 @@ pub fn rate(points: &[CurvePoint], rtt: Duration, policed: bool) -> Option<f64> 
     } else {
         limit::of(points, rtt).map(|(limit, _)| limit.value)
     }
+}
+
+/// The rate that one policer gives to all of `transfers` (points, and the round trip of the idle path), from the moments at
+/// which its bucket was empty. `None` where too few silences show them.
+pub fn policed_rate(transfers: &[(&[CurvePoint], Duration)]) -> Option<PolicedRate> {
+    drops::rate(transfers)
 }
 
 impl CurveFinding {

@@ -32,6 +32,12 @@ use super::{
 /// Transfers with the rule on, and as many with it off, from which the true slowdown is taken.
 const TRUTH_TRANSFERS: usize = 9;
 
+/// The same where chance decides over every transfer: their median scatters more.
+const TRUTH_TRANSFERS_LOSSY: usize = 25;
+
+/// A test that lasts longer ends without an answer: a user would have given up as well.
+const TEST_SECONDS_MAX: Duration = Duration::from_mins(5);
+
 /// Tests of one laboratory: each takes up to three of its lanes, and its account of lateness is theirs together.
 const BATCH: u32 = 1200;
 
@@ -258,7 +264,7 @@ impl Test {
         let from = |lane: u16| prober.sent_from(client_addresses(lane).0.into());
         let judged = async {
             let prober = from(self.lane);
-            let allowance = Allowance { pairs, time: None, bytes: 1 << 30 };
+            let allowance = Allowance { pairs, time: Some(TEST_SECONDS_MAX), bytes: 1 << 30 };
             let engine = OneShot { prober: &prober, shape: shape(), allowance };
             let mut rng = ChaCha8Rng::seed_from_u64(self.condition.seed);
             let start = clock::now();
@@ -269,7 +275,9 @@ impl Test {
         let truth = async {
             let [on, off] = self.truth?;
             let (on, off) = (from(on), from(off));
-            let (on, off) = tokio::join!(alone(&on, server), alone(&off, server));
+            let lossy = self.condition.class == Class::Lossy;
+            let transfers = if lossy { TRUTH_TRANSFERS_LOSSY } else { TRUTH_TRANSFERS };
+            let (on, off) = tokio::join!(alone(&on, server, transfers), alone(&off, server, transfers));
             Some(TrueSlowdown::of(&on?, &off?))
         };
         let (judged, truth) = tokio::join!(Box::pin(judged), Box::pin(truth));
@@ -307,13 +315,13 @@ fn subject(condition: &Condition, server: IpAddr) -> Option<Subject> {
 }
 
 /// Transfers of the subject one after another, judged by nobody.
-async fn alone(prober: &Prober, server: IpAddr) -> Option<Vec<Exchange>> {
+async fn alone(prober: &Prober, server: IpAddr, transfers: usize) -> Option<Vec<Exchange>> {
     let mut leg = Leg::new(TargetId::new(SUBJECT), Role::Subject, url(&server.to_string())?);
     leg.name = Some(SUBJECT.to_owned());
     leg.host_header = Some(CONTROL.to_owned());
     leg.check_certificate = false;
     let mut exchanges = Vec::new();
-    for _ in 0..TRUTH_TRANSFERS {
+    for _ in 0..transfers {
         exchanges.push(leg.alone(prober, &shape(), Duration::from_mins(1)).await);
     }
     Some(exchanges)

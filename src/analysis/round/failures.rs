@@ -16,9 +16,9 @@ const FREEZE_SECONDS: f64 = 14.9;
 /// ... and of so many times the longest earlier gap (design).
 const FREEZE_GAPS: f64 = 8.0;
 
-/// Payload that is under way when a box begins to drop, three segments: silence after less is a block of the name, not a
+/// Payload that is under way when a box begins to drop, one segment: silence after no more is a block of the name, not a
 /// freeze of the transfer.
-const UNDER_WAY_BYTES: u64 = 4_400;
+const UNDER_WAY_BYTES: u64 = 1_500;
 
 /// Exchanges that must freeze (design: two); where another host is the control one more, because a broken server stalls
 /// as well.
@@ -105,7 +105,7 @@ fn silences(case: &Case<'_>, role: Role) -> Vec<Silence> {
         .filter(|silence| {
             silence.seconds >= FREEZE_SECONDS
                 && silence.seconds >= FREEZE_GAPS * silence.longest_gap
-                && silence.bytes >= UNDER_WAY_BYTES
+                && silence.bytes > UNDER_WAY_BYTES
         })
         .collect()
 }
@@ -155,7 +155,7 @@ fn failing(case: &Case<'_>) -> Option<Decision> {
         .filter_map(|exchange| {
             let (phase, kind) = (exchange.failure.as_ref()?.phase, observe::network_failure(exchange)?);
             // Whether one segment or none came before the silence is chance.
-            let silenced = kind == FailureKind::Stalled && exchange.curve.bytes() < UNDER_WAY_BYTES;
+            let silenced = kind == FailureKind::Stalled && exchange.curve.bytes() <= UNDER_WAY_BYTES;
             Some(if silenced { (Phase::Processing, FailureKind::Timeout) } else { (phase, kind) })
         })
         .collect();

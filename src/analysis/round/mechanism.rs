@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     analysis::{
-        curve::{self, Clues, CurveFinding},
+        curve::{self, Clues, CurveFinding, PolicedRate},
         stats::{Bounded, INTERVAL_VALUES_MIN, centre_interval, median},
     },
     model::{Exchange, Mechanism, Role},
@@ -47,9 +47,12 @@ const SEGMENT_BYTES: f64 = 1_500.0;
 /// Least relative standard deviation of a limit that is believed.
 const LIMIT_SPREAD_MIN: f64 = 0.01;
 
-/// What a policer's limit may be off by in all transfers of a round alike (logarithm): where the bucket is small for the
-/// round trip, TCP does not fill it (`docs/accuracy.md`).
+/// What a limit may be off by in all transfers of a round alike (logarithm), which their scatter does not show. At best;
+/// where a policer's bucket was never seen empty; and where it overflows while TCP is silent, so that TCP never uses all of
+/// the rate (all three as observed, `docs/accuracy.md`).
 const LIMIT_COMMON: f64 = 0.1;
+const LIMIT_COMMON_UNSEEN: f64 = 0.35;
+const LIMIT_COMMON_OVERFLOWS: f64 = 0.6;
 
 /// The mechanism, with limit and burst written into the evidence.
 pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
@@ -62,7 +65,7 @@ pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
     let findings: Vec<CurveFinding> =
         subjects.iter().map(|sample| of_curve(sample.exchange, segment)).collect();
     let mechanism = of_all(case, &subjects, &findings, segment);
-    if mechanism != Mechanism::Loss {
+    if matches!(mechanism, Mechanism::Policing | Mechanism::Shaping) {
         describe_limit(case, &subjects, &findings, mechanism, segment);
     }
     mechanism
@@ -214,6 +217,15 @@ pub(super) fn is_one_rate(rates: &[f64]) -> bool {
     alike >= INTERVAL_VALUES_MIN && 2 * alike > rates.len()
 }
 
+/// What a policer's drops say of its rate, over all transfers.
+fn policed_rate(subjects: &[Sample<'_>], segment: Duration) -> Option<PolicedRate> {
+    let transfers: Vec<_> = subjects
+        .iter()
+        .filter_map(|one| Some((one.exchange.curve.points(), observe::round_trip(one.exchange)? + segment)))
+        .collect();
+    curve::policed_rate(&transfers)
+}
+
 /// The limit as the curves have it, else as the goodput that repeats itself.
 fn describe_limit(
     case: &mut Case<'_>,
@@ -231,15 +243,22 @@ fn describe_limit(
     // Transfers that were cut short have no rate of their own; a few long ones say more than all of them do.
     let values = if 2 * of_curves.len() > subjects.len() || of_curves.len() >= INTERVAL_VALUES_MIN {
         of_curves
-    } else if mechanism != Mechanism::Unknown || is_one_rate(&seen) {
-        seen
     } else {
-        return;
+        seen
     };
-    let logs: Vec<Bounded> = values.iter().map(|rate| Bounded::known(rate.ln())).collect();
-    case.evidence.limit_bytes_per_second = median(&values);
-    // What all transfers of a round have in common does not show in their scatter.
-    let common = if mechanism == Mechanism::Policing { LIMIT_COMMON } else { 0.0 };
+    let Some(middle) = median(&values) else { return };
+    let (limit, common) = match (mechanism, policed_rate(subjects, segment)) {
+        // Two estimates that rest on different things: what they differ by is no scatter.
+        (Mechanism::Policing, Some(drops)) => {
+            let differ = (drops.bytes_per_second / middle).ln().abs().max(LIMIT_COMMON);
+            let common = if drops.overflows { differ.max(LIMIT_COMMON_OVERFLOWS) } else { differ };
+            (drops.bytes_per_second, common)
+        }
+        (Mechanism::Policing, None) => (middle, LIMIT_COMMON_UNSEEN),
+        _ => (middle, LIMIT_COMMON),
+    };
+    case.evidence.limit_bytes_per_second = Some(limit);
+    let logs: Vec<Bounded> = values.iter().map(|rate| Bounded::known((rate / middle * limit).ln())).collect();
     case.evidence.limit_ci = match centre_interval(&logs, case.settings.confidence, LIMIT_SPREAD_MIN) {
         [Some(low), Some(high)] => Some([(low - common).exp(), (high + common).exp()]),
         _ => None,

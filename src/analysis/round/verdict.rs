@@ -34,6 +34,10 @@ const CAUSE_RATIO: f64 = 3.0;
 /// A subject transfer may be stopped once it is this many times slower than its control (design: five times) ...
 const STOP_SLOWDOWN: f64 = 5.0;
 
+/// ... for all of the bytes wanted; from the fourth transfer on for those that came, if even with the others coming at
+/// once it is so many times slower: twice what accuses, so that the interval need not wait for what is known ...
+const STOP_SLOWDOWN_KNOWN: f64 = 3.0;
+
 /// ... and its rate is known: it went on for so long after the free burst. A policer starves a connection in stalls of
 /// about a second (papers, S1); the first transfer shows several of them, the later ones confirm. From the fourth on,
 /// when the plateau is known, one that has not even come to the end of the burst by then need not.
@@ -338,7 +342,10 @@ pub(super) fn may_stop(sorted: &Sorted<'_>, curve: &TransferCurve, elapsed: Dura
         None => (first.at, wanted, STOP_PLATEAU_FIRST, TRICKLE_GAP),
     };
     let watched = elapsed.saturating_sub(start);
-    let slow = watched.as_secs_f64() >= STOP_SLOWDOWN * control * bytes as f64;
+    let slower_than = |times: f64, bytes: u64| watched.as_secs_f64() >= times * control * bytes as f64;
+    let came = curve.bytes().min(wanted).saturating_sub(wanted - bytes);
+    let slow = slower_than(STOP_SLOWDOWN, bytes)
+        || (seen >= PAIRS_MIN && slower_than(STOP_SLOWDOWN, came) && slower_than(STOP_SLOWDOWN_KNOWN, bytes));
     let trickles = last.at > start && elapsed.saturating_sub(last.at) < gap;
     slow && trickles && watched >= plateau
 }

@@ -30,19 +30,19 @@ impl Bounded {
 pub type Interval = [Option<f64>; 2];
 
 /// At how many values one looks, and the share of the error probability that each look spends. The early looks get
-/// most, because most rounds end there; the shares, with those of the doublings of thirty (one, a half, a quarter ... per
-/// cent), add up to one.
+/// most, because most rounds end there, and the last of an ordinary round its part; the shares, with those of the doublings
+/// of thirty (half of the one before each), add up to one.
 const LOOKS: [(usize, f64); 10] = [
     (3, 0.25),
     (4, 0.12),
     (5, 0.08),
-    (6, 0.08),
+    (6, 0.07),
     (8, 0.10),
-    (12, 0.12),
-    (16, 0.10),
-    (20, 0.07),
+    (12, 0.10),
+    (16, 0.08),
+    (20, 0.06),
     (24, 0.04),
-    (30, 0.02),
+    (30, 0.05),
 ];
 
 /// From so many values on differences are taken pair by pair, and a part of the error probability goes to the trimmed
@@ -53,7 +53,7 @@ const PAIRED_FROM: usize = 6;
 const RANKED_FROM: usize = 8;
 
 /// Pairs beyond this many are left to Student's interval alone.
-const RANKED_AT_MOST: usize = 24;
+const RANKED_AT_MOST: usize = 30;
 
 /// The least number of values that gives an interval: two differ by chance alone.
 pub const INTERVAL_VALUES_MIN: usize = LOOKS[0].0;
