@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 # The second version of Compose where there is one.
 if docker compose version > /dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
-"${compose[@]}" version | head -1
+"${compose[@]}" version | sed -n 1p
 pinned() { sed -n "s|^ *image: \(prom/$1:.*\)|\1|p" compose.yaml; }
 
 # stand_in IMAGE PACKAGE PROGRAM FOLDER: like the original in user, folder and entry point.

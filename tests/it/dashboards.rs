@@ -242,7 +242,13 @@ fn promtool_reads_every_expression_of_the_dashboards() {
     let Some(promtool) = program("promtool") else { return };
     let scratch = tempfile::tempdir().unwrap();
     for (name, dashboard) in dashboards() {
-        let variables = Variables { target: "shop/images", native: false, range: "1d", rate_interval: "1m" };
+        let variables = Variables {
+            instance: ".+",
+            target: "shop/images",
+            native: false,
+            range: "1d",
+            rate_interval: "1m",
+        };
         let queries = panels(&dashboard).flat_map(|panel| list(panel, "targets")).enumerate();
         let rules: Vec<Value> = queries
             .map(|(i, target)| {
@@ -258,9 +264,10 @@ fn promtool_reads_every_expression_of_the_dashboards() {
     }
 }
 
-/// What Grafana puts in the place of its variables, for all probes and one target.
+/// What Grafana puts in the place of its variables.
 #[derive(Clone, Copy)]
 struct Variables<'a> {
+    instance: &'a str,
     target: &'a str,
     native: bool,
     range: &'a str,
@@ -273,7 +280,7 @@ impl Variables<'_> {
             .replace("$__rate_interval", self.rate_interval)
             .replace("$__range", self.range)
             .replace("$job", ".+")
-            .replace("$instance", ".+")
+            .replace("$instance", self.instance)
             .replace("$target", self.target)
             .replace("$platform", self.target.split('/').next().unwrap_or_default())
             .replace("$native", if self.native { "1" } else { "-1" });
