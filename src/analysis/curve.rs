@@ -141,6 +141,11 @@ pub fn policed_rate(transfers: &[(&[CurvePoint], Duration)]) -> Option<PolicedRa
     drops::rate(transfers)
 }
 
+/// The bytes that came before the first silence of more than a round trip of the idle path; `None` where there was none.
+pub fn first_silence(points: &[CurvePoint], rtt: Duration) -> Option<u64> {
+    drops::first_silence(points, rtt)
+}
+
 impl CurveFinding {
     const UNKNOWN: Self = Self {
         mechanism: CurveMechanism::Unknown,

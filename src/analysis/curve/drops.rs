@@ -55,6 +55,11 @@ pub(super) fn rate(transfers: &[(&[CurvePoint], Duration)]) -> Option<PolicedRat
     Some(PolicedRate { bytes_per_second, overflows: gained > OVERFLOWING * median(&bursts)? })
 }
 
+/// The bytes that came before the first silence.
+pub(super) fn first_silence(points: &[CurvePoint], rtt: Duration) -> Option<u64> {
+    begins(points, rtt).first().map(|begin| begin.bytes as u64)
+}
+
 /// Where a silence begins.
 struct Begin {
     at: f64,

@@ -19,20 +19,26 @@ use super::{
 /// Rates within this share of their median are one rate: a limit, not a coincidence (design: 15 %).
 pub(super) const RATE_SPREAD_MAX: f64 = 0.15;
 
-/// Round trips under load that are so many times the control's show a queue of the subject's own, and so a shaper.
-const ROUND_TRIP_GROWTH: f64 = 2.0;
+/// So many full segments waiting between the server and us are a queue. Behind a policer nothing waits; what is counted there
+/// is the sender's own pauses, two segments' worth at most in the laboratory, where shapers have six and more.
+const QUEUE_SEGMENTS_MIN: f64 = 4.0;
 
-/// Mean probability of policing over a round's curves below which nothing is policed, and above which it is likely: three
-/// curves or more say together what one cannot.
-const NO_POLICING: f64 = 0.05;
-const SOME_POLICING: f64 = 0.1;
+/// Random loss makes every transfer a matter of luck: their rates scatter (standard deviation of the logarithm) by so much. A
+/// bucket gives all transfers the same.
+const LUCK: f64 = 0.25;
 
-/// Below this no queue of the control's own needs to be outdone: a round trip that doubles is enough.
-const SURELY_NO_POLICING: f64 = 0.01;
+/// Where they scatter less than that, but more than behind any bucket, it is random loss if the first silence comes at another
+/// place in most of the transfers (a bucket's burst is the same each time), and so many of the segments come out of order:
+/// behind a lost one the others of its window still come, behind an empty bucket few do.
+const SOME_LUCK: f64 = 0.12;
+const SAME_BURST_SHARE: f64 = 0.5;
+const OUT_OF_ORDER_SHARE: f64 = 0.36;
 
-/// Rates of one round that scatter so much (standard deviation of the logarithm) are nobody's limit: random loss makes
-/// them, a bucket gives all transfers the same.
-const UNEVEN: f64 = 0.35;
+/// A curve that is so likely policed counts as such where the kernel tells of no losses.
+const LIKELY_POLICING: f64 = 0.5;
+
+/// A segment, TCP payload; bursts that differ by no more are the same.
+const SEGMENT_PAYLOAD: f64 = 1_448.0;
 
 /// A transfer watched for less after the burst shows no rate.
 const SEEN_SECONDS_MIN: f64 = 1.2;
@@ -65,7 +71,7 @@ pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
     let findings: Vec<CurveFinding> =
         subjects.iter().map(|sample| of_curve(sample.exchange, segment)).collect();
     let mechanism = of_all(case, &subjects, &findings, segment);
-    if matches!(mechanism, Mechanism::Policing | Mechanism::Shaping) {
+    if mechanism != Mechanism::Loss {
         describe_limit(case, &subjects, &findings, mechanism, segment);
     }
     mechanism
@@ -112,50 +118,62 @@ fn loaded(exchange: &Exchange) -> Option<Duration> {
     exchange.tcp.and_then(|tcp| tcp.during).and_then(|info| info.receiver_rtt.or(info.rtt))
 }
 
-/// What the curves, the round trips and the losses of all transfers say together.
+/// What the queue, the losses and the curves of all transfers say together.
 fn of_all(
     case: &Case<'_>,
     subjects: &[Sample<'_>],
     findings: &[CurveFinding],
     segment: Duration,
 ) -> Mechanism {
-    let probabilities: Vec<f64> = findings.iter().filter_map(|one| one.policing).collect();
-    let policing =
-        (!probabilities.is_empty()).then(|| probabilities.iter().sum::<f64>() / probabilities.len() as f64);
-    let rates = rates(subjects);
-    let spread = spread(&rates);
-    let grows = round_trip_growth(case, subjects).is_some_and(|growth| growth >= ROUND_TRIP_GROWTH);
-    let lost: Vec<f64> = subjects.iter().filter_map(|sample| out_of_order(sample.exchange)).collect();
-    let loses = median(&lost).is_some_and(|segments| segments > 0.0);
-    let small_suffer = case.evidence.handshake_slowdown.is_some_and(|slowdown| slowdown > HANDSHAKE_ACCUSES);
-    let queued = own_growth(subjects, segment).is_some_and(|growth| growth >= ROUND_TRIP_GROWTH);
-    if policing.is_some_and(|policing| {
-        (grows && policing <= NO_POLICING) || (queued && policing <= SURELY_NO_POLICING)
-    }) {
+    let all = |of: &dyn Fn(&Sample<'_>) -> Option<f64>| -> Option<f64> {
+        median(&subjects.iter().filter_map(of).collect::<Vec<f64>>())
+    };
+    let goodput = case.evidence.subject_goodput_bytes_per_second.unwrap_or(0.0);
+    let queue = all(&|one| waiting_segments(one.exchange, segment, goodput));
+    let lost = all(&|one| out_of_order_share(one.exchange));
+    let luck = luck(&rates(subjects)).or_else(|| luck(&whole_rates(subjects)));
+    if queue.is_some_and(|segments| segments >= QUEUE_SEGMENTS_MIN) {
         return Mechanism::Shaping;
     }
-    let uneven = spread.is_some_and(|spread| spread >= UNEVEN);
-    if loses && (small_suffer || uneven) {
-        return Mechanism::Loss;
+    let by_luck = luck.is_some_and(|luck| {
+        luck >= LUCK
+            || (luck >= SOME_LUCK
+                && lost.is_some_and(|share| share >= OUT_OF_ORDER_SHARE)
+                && same_burst_share(subjects, segment) <= SAME_BURST_SHARE)
+    });
+    let likely = || {
+        let curves: Vec<f64> = findings.iter().filter_map(|one| one.policing).collect();
+        median(&curves).is_some_and(|policing| policing >= LIKELY_POLICING)
+    };
+    match lost {
+        Some(share) if share > 0.0 && by_luck => Mechanism::Loss,
+        // Lost in every transfer alike, and no queue: what exceeds a rate is gone.
+        Some(share) if share > 0.0 && luck.is_some() => Mechanism::Policing,
+        None if likely() && !by_luck => Mechanism::Policing,
+        _ => Mechanism::Unknown,
     }
-    if policing.is_some_and(|policing| policing >= SOME_POLICING) && !uneven {
-        return Mechanism::Policing;
-    }
-    if is_one_rate(&rates) {
-        // One rate without a queue that grows: what exceeds it is gone. Where no curve is long enough to show anything, a
-        // round trip that grows may be the sender's timeouts as well as a queue.
-        return match (grows, policing) {
-            (false, _) => Mechanism::Policing,
-            (true, Some(_)) => Mechanism::Shaping,
-            (true, None) => Mechanism::Unknown,
-        };
-    }
-    Mechanism::Unknown
 }
 
-/// Standard deviation of the logarithms, of three at least; of six or more without the one farthest from the median,
+/// Full segments that waited on the way, by Little's law (Operations Research 9, 1961): the rate times the round trip beyond
+/// the idle line's. A queue shows it; the highest of a transfer counts.
+fn waiting_segments(exchange: &Exchange, segment: Duration, goodput: f64) -> Option<f64> {
+    let idle = observe::round_trip(exchange)? + segment;
+    let stats = exchange.tcp?;
+    let loaded =
+        [stats.during, stats.end].into_iter().flatten().filter_map(|info| info.receiver_rtt).max()?;
+    Some(loaded.saturating_sub(idle).as_secs_f64() * goodput / SEGMENT_BYTES)
+}
+
+/// The share of the segments that came out of order, where the kernel counts them.
+fn out_of_order_share(exchange: &Exchange) -> Option<f64> {
+    let info = exchange.tcp.and_then(|tcp| tcp.end.or(tcp.during))?;
+    let segments = info.segments_received.filter(|&segments| segments > 0)?;
+    Some(f64::from(info.received_out_of_order?) / f64::from(segments))
+}
+
+/// Standard deviation of the logarithms of rates, of three at least; of six or more without the one farthest from the median,
 /// which may be a stall.
-fn spread(rates: &[f64]) -> Option<f64> {
+fn luck(rates: &[f64]) -> Option<f64> {
     let mut logs: Vec<f64> = rates.iter().map(|rate| rate.ln()).collect();
     let centre = median(&logs).filter(|_| logs.len() >= INTERVAL_VALUES_MIN)?;
     logs.sort_by(|one, other| (one - centre).abs().total_cmp(&(other - centre).abs()));
@@ -166,23 +184,28 @@ fn spread(rates: &[f64]) -> Option<f64> {
     Some((logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (logs.len() - 1) as f64).sqrt())
 }
 
-/// Round trips under load over those of the idle line, a full segment's time included.
-fn own_growth(subjects: &[Sample<'_>], segment: Duration) -> Option<f64> {
+/// Rates from the first byte to the last, for transfers of which none came far.
+fn whole_rates(subjects: &[Sample<'_>]) -> Vec<f64> {
     let of = |sample: &Sample<'_>| {
-        let idle = observe::round_trip(sample.exchange)? + segment;
-        Some(loaded(sample.exchange)?.as_secs_f64() / idle.as_secs_f64().max(1e-4))
+        let points = sample.exchange.curve.points();
+        let (first, last) = (points.first()?, points.last()?);
+        let seconds = last.at.saturating_sub(first.at).as_secs_f64();
+        (seconds > 0.0).then(|| (last.bytes - first.bytes) as f64 / seconds)
     };
-    median(&subjects.iter().filter_map(of).collect::<Vec<f64>>())
+    subjects.iter().filter_map(of).filter(|&rate| rate > 0.0).collect()
 }
 
-/// Round trips under load, the subject's over the control's: the line's own queue is in both.
-fn round_trip_growth(case: &Case<'_>, subjects: &[Sample<'_>]) -> Option<f64> {
-    let seconds = |all: Vec<Option<Duration>>| -> Option<f64> {
-        median(&all.into_iter().flatten().map(|rtt| rtt.as_secs_f64()).collect::<Vec<f64>>())
+/// The share of the transfers whose first silence comes after the same bytes as in the middle one, within a segment or
+/// 15 %.
+fn same_burst_share(subjects: &[Sample<'_>], segment: Duration) -> f64 {
+    let of = |sample: &Sample<'_>| {
+        let rtt = observe::round_trip(sample.exchange)? + segment;
+        curve::first_silence(sample.exchange.curve.points(), rtt).map(|bytes| bytes as f64)
     };
-    let subject = seconds(subjects.iter().map(|one| loaded(one.exchange)).collect())?;
-    let control = seconds(case.sorted.samples(Role::Control).map(|one| loaded(one.exchange)).collect())?;
-    (control > 0.0).then(|| subject / control)
+    let bursts: Vec<f64> = subjects.iter().filter_map(of).collect();
+    let Some(middle) = median(&bursts) else { return 0.0 };
+    let near = SEGMENT_PAYLOAD.max(RATE_SPREAD_MAX * middle);
+    bursts.iter().filter(|&&bytes| (bytes - middle).abs() <= near).count() as f64 / subjects.len() as f64
 }
 
 /// Segments that came out of order, where the kernel counts them.
@@ -247,6 +270,11 @@ fn describe_limit(
         seen
     };
     let Some(middle) = median(&values) else { return };
+    if mechanism == Mechanism::Unknown {
+        // One rate is a limit, whoever sets it; how far TCP stayed below it is not known without the mechanism.
+        case.evidence.limit_bytes_per_second = is_one_rate(&values).then_some(middle);
+        return;
+    }
     let (limit, common) = match (mechanism, policed_rate(subjects, segment)) {
         // Two estimates that rest on different things: what they differ by is no scatter.
         (Mechanism::Policing, Some(drops)) => {
