@@ -24,15 +24,18 @@ pub(super) const RATE_SPREAD_MAX: f64 = 0.15;
 const QUEUE_SEGMENTS_MIN: f64 = 4.0;
 
 /// Random loss makes every transfer a matter of luck: their rates scatter (standard deviation of the logarithm) by so much. A
-/// bucket gives all transfers the same.
+/// bucket gives all transfers the same, up to what the sender's timeouts make of it.
 const LUCK: f64 = 0.25;
-
-/// Where they scatter less than that, but more than behind any bucket, it is random loss if the first silence comes at another
-/// place in most of the transfers (a bucket's burst is the same each time), and so many of the segments come out of order:
-/// behind a lost one the others of its window still come, behind an empty bucket few do.
 const SOME_LUCK: f64 = 0.12;
-const SAME_BURST_SHARE: f64 = 0.5;
+
+/// So many of the segments come out of order behind random loss: behind a lost one the others of its window still come, behind
+/// an empty bucket few do.
 const OUT_OF_ORDER_SHARE: f64 = 0.36;
+
+/// A bucket's burst is the same each time, so that the first silence comes at one place in so many of the transfers; where it
+/// comes at one place in fewer than half, there is no such burst.
+const SAME_BURST_SHARE: f64 = 0.75;
+const NO_BURST_SHARE: f64 = 0.5;
 
 /// A curve that is so likely policed counts as such where the kernel tells of no losses.
 const LIKELY_POLICING: f64 = 0.5;
@@ -60,9 +63,10 @@ const LIMIT_COMMON: f64 = 0.1;
 const LIMIT_COMMON_UNSEEN: f64 = 0.35;
 const LIMIT_COMMON_OVERFLOWS: f64 = 0.6;
 
-/// The mechanism, with limit and burst written into the evidence.
+/// The mechanism, with limit and burst written into the evidence. `slow`: not the handshake alone.
 pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
-    if !slow || handshake_alone(case) {
+    let first_window_quick = is_first_window_quick(case);
+    if first_window_quick && (!slow || handshake_alone(case)) {
         return Mechanism::HandshakeDelay;
     }
     let subjects: Vec<Sample<'_>> =
@@ -71,14 +75,18 @@ pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
     let findings: Vec<CurveFinding> =
         subjects.iter().map(|sample| of_curve(sample.exchange, segment)).collect();
     let mechanism = of_all(case, &subjects, &findings, segment);
+    // A handshake of a few kilobytes is slow in a queue as well.
+    if !slow && mechanism != Mechanism::Shaping {
+        return Mechanism::HandshakeDelay;
+    }
     if mechanism != Mechanism::Loss {
         describe_limit(case, &subjects, &findings, mechanism, segment);
     }
     mechanism
 }
 
-/// The handshake waits, and what comes then comes as fast as the control's: nothing limits a rate.
-fn handshake_alone(case: &Case<'_>) -> bool {
+/// What comes after the handshake comes as fast as the control's: nothing limits a rate.
+fn is_first_window_quick(case: &Case<'_>) -> bool {
     let window = |role| -> Option<f64> {
         let all = case.sorted.samples(role).filter(|one| one.transfer.is_some());
         // One that was cut before shows nothing; one that trickles never comes so far.
@@ -91,12 +99,16 @@ fn handshake_alone(case: &Case<'_>) -> bool {
             .collect();
         median(&seconds)
     };
-    let quick = window(Role::Subject)
+    window(Role::Subject)
         .zip(window(Role::Control))
-        .is_some_and(|(subject, control)| subject <= 2.0 * control + WINDOW_GRACE_SECONDS);
+        .is_some_and(|(subject, control)| subject <= 2.0 * control + WINDOW_GRACE_SECONDS)
+}
+
+/// The handshake waits, and nothing is lost.
+fn handshake_alone(case: &Case<'_>) -> bool {
     let lost: Vec<f64> =
         case.sorted.samples(Role::Subject).filter_map(|sample| out_of_order(sample.exchange)).collect();
-    quick && median(&lost).is_none_or(|lost| lost == 0.0) && above(case.handshake, HANDSHAKE_ACCUSES)
+    median(&lost).is_none_or(|lost| lost == 0.0) && above(case.handshake, HANDSHAKE_ACCUSES)
 }
 
 /// How long a full segment takes on this line, by what the control gets: on a slow line that is most of a round trip.
@@ -130,16 +142,16 @@ fn of_all(
     };
     let goodput = case.evidence.subject_goodput_bytes_per_second.unwrap_or(0.0);
     let queue = all(&|one| waiting_segments(one.exchange, segment, goodput));
-    let lost = all(&|one| out_of_order_share(one.exchange));
-    let luck = luck(&rates(subjects)).or_else(|| luck(&whole_rates(subjects)));
     if queue.is_some_and(|segments| segments >= QUEUE_SEGMENTS_MIN) {
         return Mechanism::Shaping;
     }
+    let lost = out_of_order_share(subjects);
+    let luck = luck(&rates(subjects)).or_else(|| luck(&whole_rates(subjects)));
     let by_luck = luck.is_some_and(|luck| {
-        luck >= LUCK
-            || (luck >= SOME_LUCK
-                && lost.is_some_and(|share| share >= OUT_OF_ORDER_SHARE)
-                && same_burst_share(subjects, segment) <= SAME_BURST_SHARE)
+        let many_late = lost.is_some_and(|share| share >= OUT_OF_ORDER_SHARE);
+        let same_burst = same_burst_share(subjects, segment);
+        (luck >= LUCK && (many_late || same_burst < SAME_BURST_SHARE))
+            || (luck >= SOME_LUCK && many_late && same_burst <= NO_BURST_SHARE)
     });
     let likely = || {
         let curves: Vec<f64> = findings.iter().filter_map(|one| one.policing).collect();
@@ -164,11 +176,16 @@ fn waiting_segments(exchange: &Exchange, segment: Duration, goodput: f64) -> Opt
     Some(loaded.saturating_sub(idle).as_secs_f64() * goodput / SEGMENT_BYTES)
 }
 
-/// The share of the segments that came out of order, where the kernel counts them.
-fn out_of_order_share(exchange: &Exchange) -> Option<f64> {
-    let info = exchange.tcp.and_then(|tcp| tcp.end.or(tcp.during))?;
-    let segments = info.segments_received.filter(|&segments| segments > 0)?;
-    Some(f64::from(info.received_out_of_order?) / f64::from(segments))
+/// The share of all segments that came out of order, where the kernel counts them: a transfer that was stopped before the
+/// first repair has none of its own.
+fn out_of_order_share(subjects: &[Sample<'_>]) -> Option<f64> {
+    let counts = |sample: &Sample<'_>| {
+        let info = sample.exchange.tcp.and_then(|tcp| tcp.end.or(tcp.during))?;
+        Some([f64::from(info.received_out_of_order?), f64::from(info.segments_received?)])
+    };
+    let all: Vec<[f64; 2]> = subjects.iter().filter_map(counts).collect();
+    let segments: f64 = all.iter().map(|one| one[1]).sum();
+    (segments > 0.0).then(|| all.iter().map(|one| one[0]).sum::<f64>() / segments)
 }
 
 /// Standard deviation of the logarithms of rates, of three at least; of six or more without the one farthest from the median,
@@ -196,16 +213,17 @@ fn whole_rates(subjects: &[Sample<'_>]) -> Vec<f64> {
 }
 
 /// The share of the transfers whose first silence comes after the same bytes as in the middle one, within a segment or
-/// 15 %.
+/// 15 %; or of those that have no silence, where that is more.
 fn same_burst_share(subjects: &[Sample<'_>], segment: Duration) -> f64 {
     let of = |sample: &Sample<'_>| {
         let rtt = observe::round_trip(sample.exchange)? + segment;
         curve::first_silence(sample.exchange.curve.points(), rtt).map(|bytes| bytes as f64)
     };
     let bursts: Vec<f64> = subjects.iter().filter_map(of).collect();
-    let Some(middle) = median(&bursts) else { return 0.0 };
+    let middle = median(&bursts).unwrap_or_default();
     let near = SEGMENT_PAYLOAD.max(RATE_SPREAD_MAX * middle);
-    bursts.iter().filter(|&&bytes| (bytes - middle).abs() <= near).count() as f64 / subjects.len() as f64
+    let alike = bursts.iter().filter(|&&bytes| (bytes - middle).abs() <= near).count();
+    alike.max(subjects.len() - bursts.len()) as f64 / subjects.len().max(1) as f64
 }
 
 /// Segments that came out of order, where the kernel counts them.
