@@ -5,18 +5,22 @@
 //! `rivals` judges the very same transfers by Wehe's rule and by fixed thresholds. `tables` and `plots` say what it came
 //! to. Every drawn test is in every denominator.
 
+mod ablate;
 mod corpus;
 mod measure;
 mod outcome;
 mod plots;
+mod relabel;
 mod replay;
 mod rivals;
 mod tables;
 mod truth;
 
+pub use ablate::ablate;
 pub use corpus::{Class, Condition, draw};
 pub use measure::{EvaluateError, Evaluation, LabLateness, Settings, inside};
 pub use outcome::Outcome;
 pub use plots::write as write_plots;
+pub use relabel::relabel;
 pub use replay::again;
 pub use tables::render;

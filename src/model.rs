@@ -22,8 +22,8 @@ mod verdict;
 pub use command::{Command, ProbeRefusal, Reply};
 pub use curve::{CURVE_POINTS_MAX, CurvePoint, TransferCurve};
 pub use detector::{
-    CountedTest, DetectorState, Excursion, Incident, OpenIncident, OpenTest, PairedRow, SeriesReport,
-    SeriesState,
+    BlockEvidence, CountedTest, DetectorState, Excursion, Incident, OpenIncident, OpenTest, PairedRow,
+    SeriesReport, SeriesState,
 };
 pub use exchange::{Exchange, Family, Hello, HelloKind, LATENESS_MAX, Request, Role};
 pub use failure::{Failure, FailureDetail, FailureKind};

@@ -18,7 +18,10 @@ mod verdict;
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::model::{Comparison, Exchange, Finding, Role, TransferCurve, Verdict};
+use crate::{
+    analysis::stats::IntervalPart,
+    model::{Comparison, Exchange, Finding, Role, TransferCurve, Verdict},
+};
 
 use compare::Sorted;
 use sticky::Suspicion;
@@ -50,6 +53,25 @@ pub struct RoundSettings {
     pub bulk: bool,
     /// What is known beside the round.
     pub known: Known,
+    /// What an ablation leaves out; the product leaves out nothing.
+    pub without: Option<Part>,
+}
+
+/// A part of the method. `lab evaluate --ablate` and the simulations leave one out at a time to see what it buys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A part of the interval.
+    Interval(IntervalPart),
+    /// The e-value, which has to reach 1/α beside the interval.
+    Evidence,
+    /// Single exchanges once the two names can be told apart.
+    Singles,
+    /// A stake that follows how often guesses were right.
+    LearnedStake,
+    /// A freeze or a silent block without further evidence only beside a control that waits nowhere for long.
+    SteadyControl,
+    /// The early end of a round that more exchanges would not decide.
+    EarlyEnd,
 }
 
 impl Default for RoundSettings {
@@ -61,6 +83,7 @@ impl Default for RoundSettings {
             pairs_max: 24,
             bulk: true,
             known: Known::default(),
+            without: None,
         }
     }
 }
@@ -128,17 +151,8 @@ impl RoundJudge {
         let sorted = Sorted::of(&self.in_order());
         let pairs =
             sorted.units.iter().filter(|unit| unit.subject.is_some() && unit.control.is_some()).count();
-        let capital = betting::bet(&sorted, &sorted.units, self.settings.bulk);
-        let singles = self.settings.comparison == Comparison::Sni
-            && pairs >= PAIRS_MIN
-            && capital.log_e_value > 0.0
-            && capital.singles_pay;
-        match (singles, heads) {
-            (false, true) => &[Role::Subject, Role::Control],
-            (false, false) => &[Role::Control, Role::Subject],
-            (true, true) => &[Role::Subject],
-            (true, false) => &[Role::Control],
-        }
+        let capital = betting::bet(&sorted, &sorted.units, &self.settings);
+        order(&self.settings, pairs, capital, heads)
     }
 
     /// What to take next at this address to find out whether it turns slow once it was shown the subject's name, and how
@@ -171,7 +185,8 @@ impl RoundJudge {
                 Suspicion::None => {}
             }
         }
-        let hopeless = verdict::is_hopeless(&self.settings, &exchanges, &sorted, &finding);
+        let hopeless = self.settings.without != Some(Part::EarlyEnd)
+            && verdict::is_hopeless(&self.settings, &exchanges, &sorted, &finding);
         if hopeless { Next::Enough } else { Next::MorePairs }
     }
 
@@ -193,6 +208,21 @@ impl RoundJudge {
         let mut exchanges: Vec<&Exchange> = self.exchanges.iter().collect();
         exchanges.sort_by(|a, b| (a.pair, a.position, &a.id).cmp(&(b.pair, b.position, &b.id)));
         exchanges
+    }
+}
+
+/// See [`RoundJudge::order`]; after so many `pairs`, at such a `capital`.
+fn order(settings: &RoundSettings, pairs: usize, capital: betting::Capital, heads: bool) -> &'static [Role] {
+    let singles = settings.comparison == Comparison::Sni
+        && pairs >= PAIRS_MIN
+        && capital.log_e_value > 0.0
+        && capital.singles_pay
+        && settings.without != Some(Part::Singles);
+    match (singles, heads) {
+        (false, true) => &[Role::Subject, Role::Control],
+        (false, false) => &[Role::Control, Role::Subject],
+        (true, true) => &[Role::Subject],
+        (true, false) => &[Role::Control],
     }
 }
 

@@ -11,12 +11,15 @@ mod incident;
 mod judge;
 mod moment;
 
-pub use detector::{SeriesDetector, SeriesEvent, Settings};
+pub use detector::{Part, SeriesDetector, SeriesEvent, Settings};
 pub use evidence::{Observed, PairedTest, Sample};
 pub use judge::judge;
 
 /// Shortest average run length between false alarms, in counted tests of all series together.
 pub const RUN_LENGTH: f64 = 100_000.0;
+
+/// False incidents among all tests of a recording that are to be expected at most.
+pub const EXPECTED_FALSE: f64 = 0.3;
 
 /// A control below this part of its usual goodput is slow: nothing can be said of the subject then.
 const CONTROL_SLOW: f64 = 0.125;

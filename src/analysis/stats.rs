@@ -7,7 +7,9 @@ mod counts;
 mod interval;
 
 pub use counts::clopper_pearson;
-pub use interval::{Bounded, INTERVAL_VALUES_MIN, Interval, centre_interval, difference_interval};
+pub use interval::{
+    Bounded, INTERVAL_VALUES_MIN, Interval, IntervalPart, centre_interval, difference_interval,
+};
 
 /// The middle value; the mean of the two middle ones for an even count. `None` for no values; NaN must not occur.
 pub fn median(values: &[f64]) -> Option<f64> {

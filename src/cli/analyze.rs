@@ -40,6 +40,7 @@ pub struct Args {
 #[derive(Default)]
 struct Recorded {
     rows: Vec<PairedRow>,
+    operators: BTreeMap<String, String>,
     measurements: Vec<Measurement>,
     curves: Vec<CurveReport>,
     malformed: u64,
@@ -55,6 +56,9 @@ impl Args {
         let mut analysis = Analysis::new();
         analysis.malformed_rows = recorded.malformed;
         analysis.series = series::judge(&recorded.rows);
+        for one in &mut analysis.series {
+            one.operator = recorded.operators.get(&one.vantage).cloned();
+        }
         analysis.rounds = judge_rounds(recorded.measurements);
         analysis.curves = recorded.curves;
         let text =
@@ -80,6 +84,7 @@ impl Recorded {
             Some(Format::PairedCsv) => {
                 let found = paired_csv::read(input)?;
                 self.rows.extend(found.rows);
+                self.operators.extend(found.operators);
                 self.note(path, "line", &Malformed { count: found.malformed, named: found.named });
             }
             Some(Format::Ndjson) => {

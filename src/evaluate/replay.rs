@@ -19,15 +19,9 @@ use super::{
 
 /// The tests of a recording, judged again. What a judge would have asked for beyond what was recorded it does not get.
 pub fn again(file: &Path, pairs: u32) -> Result<Evaluation, EvaluateError> {
-    let wrong = |what: String| EvaluateError::Record { file: file.to_owned(), what };
-    let open = File::open(file).map_err(|error| wrong(error.to_string()))?;
+    let settings = RoundSettings { pairs_max: pairs, ..RoundSettings::default() };
     let mut outcomes = Vec::new();
-    for (index, line) in BufReader::new(open).lines().enumerate() {
-        let line = line.map_err(|error| wrong(error.to_string()))?;
-        let recorded: Recorded =
-            serde_json::from_str(&line).map_err(|error| wrong(format!("line {}: {error}", index + 1)))?;
-        outcomes.push(judge(recorded, pairs));
-    }
+    recorded(file, |test| outcomes.push(judge(test, &settings).outcome))?;
     outcomes.sort_by_key(|one| one.number);
     Ok(Evaluation {
         seed: 0,
@@ -39,19 +33,40 @@ pub fn again(file: &Path, pairs: u32) -> Result<Evaluation, EvaluateError> {
     })
 }
 
-fn judge(recorded: Recorded, pairs: u32) -> Outcome {
+/// Reads a recording, one test at a time.
+pub(super) fn recorded(file: &Path, mut each: impl FnMut(Recorded)) -> Result<(), EvaluateError> {
+    let wrong = |what: String| EvaluateError::Record { file: file.to_owned(), what };
+    let open = File::open(file).map_err(|error| wrong(error.to_string()))?;
+    for (index, line) in BufReader::new(open).lines().enumerate() {
+        let line = line.map_err(|error| wrong(error.to_string()))?;
+        each(serde_json::from_str(&line).map_err(|error| wrong(format!("line {}: {error}", index + 1)))?);
+    }
+    Ok(())
+}
+
+/// A test judged again.
+pub(super) struct Replayed {
+    pub(super) outcome: Outcome,
+    /// The judge would have gone on where the recording ends.
+    pub(super) wants_more: bool,
+}
+
+/// Judges a test again; the comparison is the recording's own.
+pub(super) fn judge(recorded: Recorded, settings: &RoundSettings) -> Replayed {
     let mut outcome = recorded.outcome;
-    let judged: Vec<(Comparison, Finding, usize)> = recorded
+    let judged: Vec<(Comparison, Round)> = recorded
         .rounds
         .iter()
         .map(|(comparison, exchanges)| {
-            let (finding, used) = round(*comparison, exchanges, pairs);
-            (*comparison, finding, used)
+            let settings = RoundSettings { comparison: *comparison, ..settings.clone() };
+            (*comparison, round(settings, exchanges))
         })
         .collect();
-    let accusing = judged.iter().find(|(_, finding, _)| finding.verdict.accuses());
-    let Some((comparison, finding, _)) = accusing.or_else(|| judged.iter().max_by_key(|one| one.0)) else {
-        return outcome;
+    let accusing = judged.iter().find(|(_, round)| round.finding.verdict.accuses());
+    let Some((comparison, Round { finding, wants_more, .. })) =
+        accusing.or_else(|| judged.iter().max_by_key(|one| one.0))
+    else {
+        return Replayed { outcome, wants_more: false };
     };
     outcome.comparison = *comparison;
     outcome.verdict = finding.verdict;
@@ -59,17 +74,22 @@ fn judge(recorded: Recorded, pairs: u32) -> Outcome {
     outcome.blocked_at = finding.blocked_at;
     outcome.evidence = finding.evidence.clone();
     outcome.caveats.clone_from(&finding.caveats);
-    let used = || recorded.rounds.iter().zip(&judged).flat_map(|((_, all), (_, _, used))| &all[..*used]);
+    let used = || recorded.rounds.iter().zip(&judged).flat_map(|((_, all), (_, round))| &all[..round.used]);
     outcome.exchanges = used().count() as u32;
     outcome.late = used().filter(|one| one.is_late()).count() as u32;
     outcome.bytes = used().map(Exchange::received_bytes).sum();
     outcome.seconds = used().map(|one| one.duration.as_secs_f64()).sum();
-    outcome
+    Replayed { outcome, wants_more: *wants_more }
 }
 
-/// The finding, and how many exchanges it took.
-fn round(comparison: Comparison, exchanges: &[Exchange], pairs: u32) -> (Finding, usize) {
-    let settings = RoundSettings { comparison, pairs_max: pairs, ..RoundSettings::default() };
+struct Round {
+    finding: Finding,
+    /// Exchanges it took.
+    used: usize,
+    wants_more: bool,
+}
+
+fn round(settings: RoundSettings, exchanges: &[Exchange]) -> Round {
     let mut judge = RoundJudge::new(settings);
     let first =
         exchanges.iter().filter(|one| one.role == Role::Subject && !one.warmup).map(|one| one.pair).min();
@@ -83,5 +103,5 @@ fn round(comparison: Comparison, exchanges: &[Exchange], pairs: u32) -> (Finding
             break;
         }
     }
-    (judge.finding(), used)
+    Round { wants_more: judge.next() != Next::Enough, finding: judge.finding(), used }
 }

@@ -16,7 +16,7 @@ const BANDS: [(&str, f64, f64, &str); 5] = [
 ];
 
 /// Classes whose positives are banded by what the rule does to transfers.
-const SLOWED: [Class; 3] = [Class::Policed, Class::Shaped, Class::Lossy];
+pub(super) const SLOWED: [Class; 3] = [Class::Policed, Class::Shaped, Class::Lossy];
 
 /// All tables.
 pub fn render(evaluation: &Evaluation) -> String {

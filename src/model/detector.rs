@@ -153,8 +153,23 @@ pub struct OpenIncident {
     pub end_block: Option<(i64, f64, u32)>,
     /// Log evidence of the onset, per test, at its peak.
     pub evidence: f64,
+    /// The same per block of six hours.
+    #[serde(default)]
+    pub blocks: BlockEvidence,
     /// Affected samples that were frozen, blocked, and all.
     pub kinds: [u64; 3],
+}
+
+/// Log evidence of an onset when tests of one block may depend on each other in any way: the mean within a block, the
+/// product over blocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct BlockEvidence {
+    /// Of the blocks that are over.
+    pub finished: f64,
+    /// The block that is still open: its number since 1970, its sum of e-values, their count.
+    pub open: Option<(i64, f64, u32)>,
+    /// The highest that those ever reached.
+    pub peak: f64,
 }
 
 /// How often affected tests come in a row.
@@ -227,6 +242,8 @@ pub struct PairedRow {
 pub struct SeriesReport {
     /// Where it was measured, in the words of the recording.
     pub vantage: String,
+    /// Who runs the vantage's network, where the recording says so.
+    pub operator: Option<String>,
     /// What was measured; a canary's name ends in `#canary`.
     pub target: String,
     /// Rows it was made of.
@@ -235,6 +252,8 @@ pub struct SeriesReport {
     pub tests: u64,
     /// How it stands when the recording ends.
     pub state: SeriesState,
+    /// The last of its rows.
+    pub last_row: Timestamp,
     /// What happened, oldest first.
     pub incidents: Vec<Incident>,
 }

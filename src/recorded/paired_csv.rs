@@ -3,7 +3,7 @@
 //! Columns are named by the header, in any order, and more are ignored; an empty goodput is unknown. A row that cannot
 //! be read is counted, its line named, and the rest is read on.
 
-use std::io::Read;
+use std::{collections::BTreeMap, io::Read};
 
 use csv::{ByteRecord, ReaderBuilder, Trim};
 use jiff::Timestamp;
@@ -13,8 +13,9 @@ use crate::model::PairedRow;
 /// The columns without which nothing can be judged.
 pub const REQUIRED: [&str; 5] = ["time", "vantage", "target", "subject_bps", "control_bps"];
 
-/// The column that may be absent.
+/// The columns that may be absent.
 const CANARY: &str = "canary_bps";
+const OPERATOR: &str = "operator";
 
 /// So many malformed rows are named; all are counted.
 pub const NAMED_MAX: usize = 20;
@@ -40,6 +41,8 @@ pub enum PairedCsvError {
 pub struct PairedCsv {
     /// The rows, in the order of the file.
     pub rows: Vec<PairedRow>,
+    /// Who runs the network of a vantage; of several names the first by alphabet.
+    pub operators: BTreeMap<String, String>,
     /// Rows that could not be read.
     pub malformed: u64,
     /// The first of them.
@@ -72,7 +75,16 @@ pub fn read(input: impl Read) -> Result<PairedCsv, PairedCsvError> {
     let mut record = ByteRecord::new();
     while reader.read_byte_record(&mut record)? {
         match columns.row(&record) {
-            Ok(row) => found.rows.push(row),
+            Ok(row) => {
+                if let Some(operator) = columns.operator(&record) {
+                    let known =
+                        found.operators.entry(row.vantage.clone()).or_insert_with(|| operator.clone());
+                    if operator < *known {
+                        *known = operator;
+                    }
+                }
+                found.rows.push(row);
+            }
             Err(reason) => {
                 found.malformed += 1;
                 if found.named.len() < NAMED_MAX {
@@ -93,6 +105,7 @@ struct Columns {
     subject: usize,
     control: usize,
     canary: Option<usize>,
+    operator: Option<usize>,
 }
 
 impl Columns {
@@ -114,7 +127,14 @@ impl Columns {
             subject: required(REQUIRED[3])?,
             control: required(REQUIRED[4])?,
             canary: position(CANARY)?,
+            operator: position(OPERATOR)?,
         })
+    }
+
+    /// A name that is not UTF-8 is no name.
+    fn operator(&self, record: &ByteRecord) -> Option<String> {
+        let name = field(record, self.operator?, OPERATOR).ok()?;
+        (!name.is_empty()).then(|| name.to_owned())
     }
 
     fn row(&self, record: &ByteRecord) -> Result<PairedRow, String> {

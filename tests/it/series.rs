@@ -1,7 +1,10 @@
 //! The detector of series over time, against known truth: simulated series with and without interference, the crowd
 //! measurements of 2021, and changes of the input that must change nothing.
 //!
-//! `THROTTLESCOPE_SERIES_SIZE=100` repeats the numbers of `docs/accuracy-series.md`; the default is small.
+//! `THROTTLESCOPE_SERIES_SIZE=100` repeats the numbers of `docs/accuracy-series.md` and `docs/calibration.md`; the default is
+//! small.
+
+mod calibration;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, process::Command};
 
@@ -42,6 +45,12 @@ struct Line {
     visitor: f64,
     /// The chance that this visitor tests again.
     repeat: f64,
+    /// The ratio swings by this much (log2) over an hour.
+    cycle: f64,
+    /// The chance that one of the two stalls for ten times as long, whichever.
+    stalls: f64,
+    /// From some moment on the subject is this much farther away (log2).
+    step: f64,
 }
 
 /// Draws the pairs of a line, one every five minutes.
@@ -51,11 +60,14 @@ struct Draw {
     ratio: f64,
     speed: f64,
     visiting: bool,
+    step_at: i64,
 }
 
 impl Draw {
     fn new(line: Line, seed: u64) -> Self {
-        Self { line, random: ChaCha8Rng::seed_from_u64(seed), ratio: 0.0, speed: 0.0, visiting: false }
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let step_at = random.random_range(0..5_000);
+        Self { line, random, ratio: 0.0, speed: 0.0, visiting: false, step_at }
     }
 
     fn normal(&mut self) -> f64 {
@@ -80,41 +92,24 @@ impl Draw {
         let again = if self.visiting { self.line.repeat } else { self.line.visitor };
         self.visiting = self.random.random_bool(again);
         let limit = 108_000.0 * 2f64.powf(self.normal() * 0.12);
-        let free = control * 2f64.powf(0.24 + self.ratio - self.line.evening * day.max(0.0));
-        pair(if affected || self.visiting { free.min(limit) } else { free }, control)
+        let hour = (minute as f64 / 60.0 * std::f64::consts::TAU).sin();
+        let away = if minute >= self.step_at { self.line.step } else { 0.0 };
+        let free = control
+            * 2f64.powf(0.24 + self.ratio - self.line.evening * day.max(0.0) + self.line.cycle * hour - away);
+        let stall = |stalls: bool| if stalls { 10.0 } else { 1.0 };
+        let stalls =
+            [0, 1].map(|_| stall(self.line.stalls > 0.0 && self.random.random_bool(self.line.stalls)));
+        let subject = if affected || self.visiting { free.min(limit) } else { free };
+        pair(subject / stalls[0], control / stalls[1])
     }
 }
 
-const LINES: [(&str, Line); 5] = [
-    ("independent, heavy tails", Line { memory: 0.0, evening: 0.0, visitor: 0.0, repeat: 0.0 }),
-    ("autocorrelated 0.5", Line { memory: 0.5, evening: 0.0, visitor: 0.0, repeat: 0.0 }),
-    ("evenings 2x slower to the subject", Line { memory: 0.3, evening: 1.0, visitor: 0.0, repeat: 0.0 }),
-    ("tunnelled visitors as in 2021", Line { memory: 0.0, evening: 0.0, visitor: 0.006, repeat: 0.12 }),
-    ("tunnelled visitors who test again", Line { memory: 0.0, evening: 0.5, visitor: 0.006, repeat: 0.3 }),
-];
+/// What 2021's never throttled operators look like: a slow test is followed by another in 12 %.
+const AS_IN_2021: Line = Line { visitor: 0.006, repeat: 0.12, ..PLAIN };
 
-#[test]
-fn lines_without_interference_stay_without_incident() {
-    let (length, settings) = (20_000_i64, Settings::recorded(1));
-    println!("| line | tests | false incidents | tests between (95 % bound) |\n|---|---|---|---|");
-    for (name, line) in LINES {
-        let (mut alarms, mut tests) = (0_u32, 0_u64);
-        for seed in 0..size() as u64 {
-            let (mut draw, mut detector) = (Draw::new(line, seed), SeriesDetector::new(settings));
-            for n in 0..length {
-                let sample = draw.pair(n * 5, false);
-                let events = detector.observe(at(n * 5), sample);
-                alarms += events.iter().filter(|event| matches!(event, SeriesEvent::Onset(_))).count() as u32;
-            }
-            tests += detector.memory().tests;
-        }
-        println!("| {name} | {tests} | {alarms} | {:.0} |", tests as f64 / poisson_upper(alarms));
-        // The last line breaks the assumption on purpose: visitors repeat far more often than before anything is learned.
-        let run_length = settings.run_length / if line.repeat > 0.2 { 5.0 } else { 1.0 };
-        let allowed = 3.0 + 2.0 * tests as f64 / run_length;
-        assert!(f64::from(alarms) <= allowed, "{name}: {alarms} in {tests}");
-    }
-}
+/// Independent, heavy tails.
+const PLAIN: Line =
+    Line { memory: 0.0, evening: 0.0, visitor: 0.0, repeat: 0.0, cycle: 0.0, stalls: 0.0, step: 0.0 };
 
 /// The 95 % upper bound of a Poisson mean after `count` events (Garwood), by the Wilson-Hilferty approximation.
 fn poisson_upper(count: u32) -> f64 {
@@ -134,12 +129,12 @@ fn onset_and_lift_are_found_at_their_moments() {
     );
     println!("|---|---|---|---|---|---|---|");
     for (share, before, delay_allowed) in
-        [(1.0, 0, 4.0), (1.0, 200, 4.0), (0.67, 0, 8.0), (0.67, 200, 8.0), (0.35, 0, 18.0), (0.35, 200, 18.0)]
+        [(1.0, 0, 4.0), (1.0, 200, 5.0), (0.67, 0, 8.0), (0.67, 200, 8.0), (0.35, 0, 18.0), (0.35, 200, 18.0)]
     {
-        let (mut missed, mut lift_missed, mut delays) = (0, 0, Vec::new());
+        let (mut missed, mut early, mut lift_missed, mut delays) = (0, 0_u32, 0, Vec::new());
         let (mut covered, mut end_covered, runs) = ([0, 0], [0, 0], 60 * size());
         for seed in 0..runs as u64 {
-            let line = Line { memory: 0.3, visitor: 0.003, repeat: 0.12, evening: 0.0 };
+            let line = Line { memory: 0.3, visitor: 0.003, repeat: 0.12, ..PLAIN };
             let (mut draw, mut detector) =
                 (Draw::new(line, seed), SeriesDetector::new(Settings::recorded(1)));
             let (onset, lift, length) = (before, before + 300, before + 800);
@@ -158,7 +153,10 @@ fn onset_and_lift_are_found_at_their_moments() {
             detector.finish();
             let incidents: Vec<Incident> = detector.incidents().cloned().collect();
             let (Some(alarm), Some(first)) = (alarm, incidents.first()) else {
-                missed += 1;
+                // A false incident that still lasted is no miss; those are counted elsewhere.
+                let lasted = incidents.first().is_some_and(|first| first.alarm < at(onset * 5));
+                early += u32::from(lasted);
+                missed += u32::from(!lasted);
                 continue;
             };
             delays.push(alarm as f64);
@@ -176,6 +174,7 @@ fn onset_and_lift_are_found_at_their_moments() {
         println!(
             "| {share} | {before} | {missed}/{runs} | {median}, {late} | {onset_cover:.1} % | {lift_missed}/{runs} | {end_cover:.1} % |"
         );
+        assert!(f64::from(early) <= 3.0 + 3.0 * runs as f64 * before as f64 / 100_000.0, "{early} false");
         assert!(
             missed == 0 && median <= delay_allowed,
             "share {share}: median delay {median}, {missed} missed"
@@ -273,7 +272,7 @@ fn judged_rounds_raise_keep_and_end_an_incident_over_a_restart() {
 
 #[test]
 fn order_unit_and_clean_rows_never_strengthen() {
-    let mut draw = Draw::new(LINES[3].1, 7);
+    let mut draw = Draw::new(AS_IN_2021, 7);
     let subject: Vec<PairedTest> =
         (0..400).map(|n| draw.pair(n * 7, (120..300).contains(&n) && n % 3 != 0)).collect();
     let goodput = |observed| if let Observed::Goodput(value) = observed { value } else { 0.0 };

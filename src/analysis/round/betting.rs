@@ -9,7 +9,10 @@
 
 use crate::{analysis::stats::median, model::Role};
 
-use super::compare::{Measure, Sample, Sorted, Unit};
+use super::{
+    Part, RoundSettings,
+    compare::{Measure, Sample, Sorted, Unit},
+};
 
 /// Below this ratio a difference is no bet: two transfers on one line differ by so much without reason.
 const RATIO_UNCLEAR: f64 = 1.25;
@@ -35,17 +38,21 @@ pub(super) struct Capital {
 }
 
 /// Bets on `units` of the round in order of time, as the subject being the slower one.
-pub(super) fn bet(sorted: &Sorted<'_>, units: &[Unit<'_>], bulk: bool) -> Capital {
-    let mut bettor = Bettor::new(sorted, bulk);
-    let log_e_value = units.iter().map(|unit| bettor.bet(unit)).sum();
-    Capital { log_e_value, singles_pay: bettor.singles.wrong <= GUESSES_BEFORE[1] }
+pub(super) fn bet(sorted: &Sorted<'_>, units: &[Unit<'_>], settings: &RoundSettings) -> Capital {
+    let mut bettor = Bettor::new(sorted, settings);
+    for unit in units {
+        bettor.bet(unit);
+    }
+    bettor.capital()
 }
 
-struct Bettor {
+pub(super) struct Bettor {
+    log_e_value: f64,
     wanted: Option<u64>,
     measures: Vec<(Measure, Past)>,
     pairs: Record,
     singles: Record,
+    learns: bool,
 }
 
 /// What exchanges of each name ranked at, openings included.
@@ -94,23 +101,33 @@ impl Record {
 }
 
 impl Bettor {
-    fn new(sorted: &Sorted<'_>, bulk: bool) -> Self {
-        let measures: &[Measure] = if bulk && sorted.sizes_match() {
+    pub(super) fn new(sorted: &Sorted<'_>, settings: &RoundSettings) -> Self {
+        let measures: &[Measure] = if settings.bulk && sorted.sizes_match() {
             &[Measure::Pace, Measure::Handshake]
         } else {
             &[Measure::Handshake]
         };
         let measures = measures.iter().map(|&measure| (measure, Past::default())).collect();
-        let mut bettor =
-            Self { wanted: sorted.wanted, measures, pairs: Record::new(), singles: Record::new() };
+        let mut bettor = Self {
+            log_e_value: 0.0,
+            wanted: sorted.wanted,
+            measures,
+            pairs: Record::new(),
+            singles: Record::new(),
+            learns: settings.without != Some(Part::LearnedStake),
+        };
         for sample in &sorted.openings {
             bettor.remember(sample, Role::Control);
         }
         bettor
     }
 
-    /// The logarithm of the factor by which the capital changes.
-    fn bet(&mut self, unit: &Unit<'_>) -> f64 {
+    pub(super) fn capital(&self) -> Capital {
+        Capital { log_e_value: self.log_e_value, singles_pay: self.singles.wrong <= GUESSES_BEFORE[1] }
+    }
+
+    /// Bets on one unit.
+    pub(super) fn bet(&mut self, unit: &Unit<'_>) {
         // The measure that has told the two apart best so far; the first where none has.
         let (mut measure, mut best) = (self.measures[0].0, f64::NEG_INFINITY);
         for (candidate, past) in &self.measures {
@@ -128,16 +145,18 @@ impl Bettor {
                 let clarity = if unit.subject.is_some() { clarity } else { -clarity };
                 (&mut self.singles, clarity)
             }
-            (None, None) => return 0.0,
+            (None, None) => return,
         };
         let stake = record.stake(clarity);
-        record.remember(clarity);
+        if self.learns {
+            record.remember(clarity);
+        }
         for (sample, role) in [(&unit.subject, Role::Subject), (&unit.control, Role::Control)] {
             if let Some(sample) = sample {
                 self.remember(sample, role);
             }
         }
-        stake.ln_1p()
+        self.log_e_value += stake.ln_1p();
     }
 
     fn remember(&mut self, sample: &Sample<'_>, role: Role) {

@@ -5,14 +5,17 @@ use crate::{
     model::{Exchange, Role},
 };
 
-use super::observe::{self, Log, Transfer};
+use super::{
+    Part, RoundSettings,
+    observe::{self, Log, Transfer},
+};
 
 /// Stands for "never" in logarithms of seconds: larger than any span a budget allows, small enough to compute with.
 const NEVER: f64 = 50.0;
 
 /// Least standard deviation of a log ratio that is believed: slow start comes in steps, so that a few transfers may agree
 /// to the millisecond and differ by a step the next time.
-const SPREAD_MIN: f64 = 0.03;
+pub(super) const SPREAD_MIN: f64 = 0.03;
 
 /// Two transfers whose sizes differ by more are not compared (design: 10 %).
 const SIZES_RATIO_MAX: f64 = 1.1;
@@ -169,7 +172,11 @@ impl<'a> Sorted<'a> {
     }
 
     /// The interval of subject over control, in logarithms.
-    pub(super) fn interval(&self, measure: Measure, confidence: f64) -> Interval {
-        difference_interval(&self.logs(measure), confidence, SPREAD_MIN)
+    pub(super) fn interval(&self, measure: Measure, settings: &RoundSettings) -> Interval {
+        let without = match settings.without {
+            Some(Part::Interval(part)) => Some(part),
+            _ => None,
+        };
+        difference_interval(&self.logs(measure), settings.confidence, SPREAD_MIN, without)
     }
 }

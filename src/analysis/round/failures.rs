@@ -6,6 +6,7 @@ use crate::{
 };
 
 use super::{
+    Part, RoundSettings,
     observe::{self, Silence},
     verdict::{Case, Decision},
 };
@@ -123,7 +124,7 @@ fn frozen(case: &mut Case<'_>) -> Option<Decision> {
         return None;
     }
     // Where some of the subject's come through, or fail otherwise, only the evidence shows that it is no chance.
-    let alike = subject.len() == tried && is_steady(&controls);
+    let alike = subject.len() == tried && is_steady(case.settings, &controls);
     if !alike && !case.is_proven() {
         return None;
     }
@@ -138,14 +139,15 @@ fn frozen(case: &mut Case<'_>) -> Option<Decision> {
 }
 
 /// Whether the control waits nowhere for long: a line on which it pauses for seconds also falls silent by chance.
-fn is_steady(controls: &[&Exchange]) -> bool {
-    controls.iter().all(|exchange| {
+fn is_steady(settings: &RoundSettings, controls: &[&Exchange]) -> bool {
+    let steady = controls.iter().all(|exchange| {
         let gap = exchange.curve.longest_gap();
         let phases =
             [Phase::Connect, Phase::Tls, Phase::Processing].map(|phase| exchange.phases.duration(phase));
         let longest = phases.into_iter().chain([gap]).flatten().max();
         longest.is_none_or(|longest| longest.as_secs_f64() * FREEZE_GAPS <= FREEZE_SECONDS)
-    })
+    });
+    steady || settings.without == Some(Part::SteadyControl)
 }
 
 fn failing(case: &Case<'_>) -> Option<Decision> {
@@ -167,7 +169,9 @@ fn failing(case: &Case<'_>) -> Option<Decision> {
     let controls = attempts(case, Role::Control);
     let working = controls.iter().filter(|exchange| observe::network_failure(exchange).is_none()).count();
     let silent = matches!(kind, FailureKind::Timeout | FailureKind::Stalled);
-    let clean = working == controls.len() && alike == subjects.len() && (!silent || is_steady(&controls));
+    let clean = working == controls.len()
+        && alike == subjects.len()
+        && (!silent || is_steady(case.settings, &controls));
     let enough = alike >= FAILURES_MIN && working >= FAILURES_MIN && (clean || case.is_proven());
     if enough && has_contrast(case) {
         // Whatever came of the address that the system's resolver gave, the resolver is where it went wrong.

@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    PAIRS_MIN, RoundSettings, betting,
+    PAIRS_MIN, Part, RoundSettings, betting,
     compare::{Measure, Sample, Sorted},
     distance, failures, mechanism,
     observe::{self, FREE_BURST_BYTES},
@@ -63,7 +63,7 @@ pub(super) struct Case<'a> {
 impl Case<'_> {
     /// Whether the evidence reaches what the report may spend on false alarms.
     pub(super) fn is_proven(&self) -> bool {
-        self.evidence.e_value * self.settings.alpha >= 1.0
+        self.evidence.e_value * self.settings.alpha >= 1.0 || self.settings.without == Some(Part::Evidence)
     }
 }
 
@@ -84,12 +84,9 @@ impl Decision {
 /// The finding of a round so far.
 pub(super) fn judge(settings: &RoundSettings, exchanges: &[&Exchange], sorted: &Sorted<'_>) -> Finding {
     let sizes_match = sorted.sizes_match();
-    let pace = if settings.bulk && sizes_match {
-        sorted.interval(Measure::Pace, settings.confidence)
-    } else {
-        [None, None]
-    };
-    let handshake = sorted.interval(Measure::Handshake, settings.confidence);
+    let pace =
+        if settings.bulk && sizes_match { sorted.interval(Measure::Pace, settings) } else { [None, None] };
+    let handshake = sorted.interval(Measure::Handshake, settings);
     let evidence = evidence(settings, exchanges, sorted, pace);
     let mut case = Case { settings, exchanges, sorted, evidence, pace, handshake };
     let mut decision = failures::decide(&mut case).unwrap_or_else(|| by_speed(&mut case));
@@ -119,8 +116,8 @@ pub(super) fn is_hopeless(
     if tried < PAIRS_MIN {
         return false;
     }
-    let slow = above(sorted.interval(Measure::Pace, settings.confidence), SLOWDOWN_ACCUSES);
-    let slow_handshake = above(sorted.interval(Measure::Handshake, settings.confidence), HANDSHAKE_ACCUSES);
+    let slow = above(sorted.interval(Measure::Pace, settings), SLOWDOWN_ACCUSES);
+    let slow_handshake = above(sorted.interval(Measure::Handshake, settings), HANDSHAKE_ACCUSES);
     // Pairs that our own machine spoilt say nothing of the sizes.
     let compared = sorted.matched().len() >= PAIRS_MIN;
     let no_pace =
@@ -147,7 +144,7 @@ fn evidence(
     pace: Interval,
 ) -> Evidence {
     let e_value = if settings.comparison == Comparison::Sni {
-        betting::bet(sorted, &sorted.units, settings.bulk).log_e_value.exp()
+        betting::bet(sorted, &sorted.units, settings).log_e_value.exp()
     } else {
         1.0
     };

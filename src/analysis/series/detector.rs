@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    RUN_LENGTH,
+    EXPECTED_FALSE, RUN_LENGTH,
     evidence::{ALTERNATIVES, Grade, Sample, chances, e_values, grade},
     incident,
 };
@@ -64,19 +64,36 @@ pub struct Settings {
     pub end_evidence: f64,
     /// So long without a sample is silence; `None`: by what is usual in the series.
     pub silence: Option<Duration>,
+    /// What an ablation leaves out; the product leaves out nothing.
+    pub without: Option<Part>,
+}
+
+/// A part of the method. Simulations leave one out at a time to see what it buys. The averaging of samples of one window
+/// is left out by a `window` of zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The learned chance of a slow sample, by how often the control is the slower one.
+    LearnedNoise,
+    /// The learned chance that a slow test is followed by another.
+    LearnedRepeats,
+    /// The moderate grade.
+    Moderate,
+    /// The third kind of interference, a milder slowdown.
+    Milder,
 }
 
 impl Settings {
     /// For recordings of many visitors: five minutes count once. `tests` is the number of tests that are judged
-    /// together; false incidents among all of them number 0.3 on average at most, however many series they make.
+    /// together; false incidents among all of them number [`EXPECTED_FALSE`] on average at most, however many series they make.
     pub fn recorded(tests: u64) -> Self {
         Self {
-            run_length: RUN_LENGTH.max(tests as f64 / 0.3),
+            run_length: RUN_LENGTH.max(tests as f64 / EXPECTED_FALSE),
             tests_together: tests,
             window: Duration::from_mins(5),
             end_block: Duration::from_hours(1),
             end_evidence: 10_000.0,
             silence: None,
+            without: None,
         }
     }
 
@@ -89,6 +106,7 @@ impl Settings {
             end_block: Duration::ZERO,
             end_evidence: 100.0,
             silence: Some(interval.saturating_mul(3)),
+            without: None,
         }
     }
 }
@@ -207,8 +225,18 @@ impl SeriesDetector {
     /// Adds a sample to the open window.
     fn add(&mut self, at: Timestamp, sample: Sample) {
         let usual = usual_control(&self.state);
-        let grade = grade(sample, usual);
-        let values = e_values(grade, chances(&self.state, follows_affected(&self.state, at)));
+        let without = self.settings.without;
+        let grade = match grade(sample, usual) {
+            Grade::Moderate if without == Some(Part::Moderate) => Grade::Clear,
+            grade => grade,
+        };
+        let follows = follows_affected(&self.state, at);
+        let mut values = e_values(grade, chances(&self.state, follows, without));
+        if without == Some(Part::Milder)
+            && let Some([.., milder]) = &mut values
+        {
+            *milder = 0.0;
+        }
         let open = self.state.open.get_or_insert_with(|| OpenTest {
             from: at,
             until: at,

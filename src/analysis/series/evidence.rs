@@ -5,6 +5,7 @@
 //! slow sample is at most as assumed. Means of e-values are e-values under any dependence, products are if each factor
 //! is one given the past.
 
+use super::detector::Part;
 use crate::model::{DetectorState, Excursion, Verdict};
 
 /// A subject more than eight times slower than its control is slowed severely. Ordinary lines show this less than once
@@ -29,9 +30,13 @@ const SEVERE_CHANCE_MAX: f64 = 0.1;
 /// The assumed chance that a severely slow test is followed by another, before anything was learned of the line; held
 /// against a prior of so many followers, and never believed to be larger than the last. One visitor tests several times:
 /// on the ten operators above 3 of 26 slow tests were followed by one.
-const REPEAT_CHANCE: f64 = 0.02;
+const REPEAT_CHANCE: f64 = 0.05;
 const REPEAT_PRIOR: f64 = 5.0;
 const REPEAT_CHANCE_MAX: f64 = 0.4;
+
+/// The same while a series has shown nothing but slow tests. That a visitor who tests four times is the very first happens
+/// once a series and not once a test, and is rare enough: four tests then suffice, later it takes five.
+const REPEAT_CHANCE_AT_FIRST: f64 = 0.02;
 
 /// One sample may multiply the evidence by no more: with the shortest run length of [`super::RUN_LENGTH`] three
 /// affected tests in a row, which one roaming or tunnelled visitor makes easily, never raise an alarm; four do.
@@ -180,18 +185,23 @@ fn repeat_chance(state: &DetectorState, chance: f64) -> f64 {
     learned.clamp(chance, REPEAT_CHANCE_MAX)
 }
 
+fn knows_only_slow_tests(state: &DetectorState) -> bool {
+    state.tests == state.recent.len() as u64 && state.recent.iter().rev().all(|test| test.affected >= 0.5)
+}
+
 /// The assumed chances of a severely slow and of an accused sample, given the past.
-pub(super) fn chances(state: &DetectorState, follows: bool) -> Chances {
-    let severe = severe_chance(state);
+pub(super) fn chances(state: &DetectorState, follows: bool, without: Option<Part>) -> Chances {
+    let severe = if without == Some(Part::LearnedNoise) { SEVERE_CHANCE } else { severe_chance(state) };
+    let repeat_chance = |chance| match without {
+        Some(Part::LearnedRepeats) => chance,
+        _ => repeat_chance(state, chance),
+    };
     if !follows {
         return Chances { severe, moderate: severe * MODERATE_FACTOR, accused: FINDING_CHANCE };
     }
-    let severe = severe.max(repeat_chance(state, REPEAT_CHANCE));
-    Chances {
-        severe,
-        moderate: (severe * MODERATE_FACTOR).min(0.5),
-        accused: repeat_chance(state, FINDING_CHANCE),
-    }
+    let repeated = if knows_only_slow_tests(state) { REPEAT_CHANCE_AT_FIRST } else { REPEAT_CHANCE };
+    let severe = severe.max(repeat_chance(repeated));
+    Chances { severe, moderate: (severe * MODERATE_FACTOR).min(0.5), accused: repeat_chance(FINDING_CHANCE) }
 }
 
 /// The e-value of a sample against each alternative; `None` when it says nothing.

@@ -9,7 +9,7 @@ use super::{
     evidence::ALTERNATIVES,
     moment::{Change, change},
 };
-use crate::model::{CountedTest, DetectorState, Incident, OpenIncident, OpenTest, Verdict};
+use crate::model::{BlockEvidence, CountedTest, DetectorState, Incident, OpenIncident, OpenTest, Verdict};
 
 /// From this evidence on an end is reported, provisionally: twenty to one. It accuses nobody, and is withdrawn when affected
 /// tests bring the evidence below [`END_WITHDRAWN`].
@@ -55,10 +55,7 @@ pub(super) fn look_for_onset(
     for (sum, more) in excursion.kinds.iter_mut().zip([open.frozen, open.blocked, open.affected]) {
         *sum += u64::from(more);
     }
-    for (evidence, value) in state.evidence.iter_mut().zip(values) {
-        *evidence = evidence.max(0.0) + value.ln();
-    }
-    let highest = state.evidence.iter().copied().fold(0.0, f64::max);
+    let highest = multiply(state, values);
     if highest <= 0.0 {
         let excursion = std::mem::take(&mut state.excursion);
         state.innocent.followed += excursion.followed;
@@ -89,10 +86,10 @@ pub(super) fn look_for_onset(
         end_evidence: 0.0,
         end_block: None,
         evidence: highest,
+        blocks: BlockEvidence::default(),
         kinds,
     };
     place_onset(state, &mut found, settings);
-    state.evidence.fill(0.0);
     let event = if resume(state, &mut found) {
         SeriesEvent::Resumed(found.incident.clone())
     } else {
@@ -100,6 +97,15 @@ pub(super) fn look_for_onset(
     };
     state.incident = Some(found);
     Some(event)
+}
+
+/// Multiplies the evidence of each alternative by that of a test; the product starts afresh when it falls below one. Gives
+/// the highest.
+fn multiply(state: &mut DetectorState, values: &[f64]) -> f64 {
+    for (evidence, value) in state.evidence.iter_mut().zip(values) {
+        *evidence = evidence.max(0.0) + value.ln();
+    }
+    state.evidence.iter().copied().fold(0.0, f64::max)
 }
 
 /// Within an incident: adds the test, and closes the incident when the evidence for its end suffices.
@@ -115,13 +121,15 @@ pub(super) fn go_on(
     lasting.kinds[1] += u64::from(open.blocked);
     lasting.kinds[2] += u64::from(open.affected);
     lasting.incident.verdict = verdict(lasting.kinds);
-    lasting.evidence += values.iter().copied().fold(0.0, f64::max).ln().max(0.0);
+    lasting.evidence = lasting.evidence.max(multiply(state, values));
     if lasting.tests < SETTLED_TESTS && !lasting.resumed {
         place_onset(state, &mut lasting, settings);
     } else {
         lasting.tests += 1;
         lasting.affected += test.affected;
         count_all(&mut lasting);
+        add_to_blocks(&mut lasting.blocks, test);
+        state_bounds(&mut lasting, settings);
     }
     let evidence = add_end_evidence(&mut lasting, test, settings.end_block);
     if evidence <= 0.0 {
@@ -135,6 +143,7 @@ pub(super) fn go_on(
     } else if evidence >= END_LIKELY.ln() || lasting.incident.end.is_some() {
         let after = place_end(state, &mut lasting);
         if evidence >= settings.end_evidence.ln() {
+            state.evidence.fill(0.0);
             state.recent.drain(..after.min(state.recent.len()));
             state.closed.push_back(lasting.incident.clone());
             return Some(lasting.incident);
@@ -204,22 +213,42 @@ fn place_onset(state: &DetectorState, lasting: &mut OpenIncident, settings: &Set
     }
     lasting.incident.onset_before_data =
         found.earliest == 0 && state.first_at == state.recent.front().map(|test| test.from);
-    let bound = |evidence: f64| {
-        let expected = settings.tests_together as f64 * ALTERNATIVES.len() as f64 * (-evidence).exp();
-        expected.clamp(BOUND_MIN, 1.0)
-    };
-    lasting.incident.false_alarm_bound = bound(lasting.evidence);
-    lasting.incident.false_alarm_bound_blocks = bound(block_evidence(state, found.at));
+    lasting.blocks = BlockEvidence::default();
+    state.recent.iter().skip(found.at).for_each(|test| add_to_blocks(&mut lasting.blocks, test));
+    state_bounds(lasting, settings);
 }
 
-/// The log evidence of the tests from `onset` on, when those of one block may depend on each other in any way: the mean
-/// within a block, the product over blocks.
-fn block_evidence(state: &DetectorState, onset: usize) -> f64 {
-    let tests: Vec<&CountedTest> = state.recent.iter().skip(onset).collect();
-    tests
-        .chunk_by(|a, b| block(a.from, BLOCK) == block(b.from, BLOCK))
-        .map(|block| (block.iter().map(|test| test.e_value).sum::<f64>() / block.len() as f64).ln())
-        .sum()
+/// Writes the bounds on false alarms at the evidence reached. An incident that goes on after a pause keeps what it had.
+fn state_bounds(lasting: &mut OpenIncident, settings: &Settings) {
+    let resumed = lasting.resumed;
+    let bound = |evidence: f64, before: f64| {
+        let expected = settings.tests_together as f64 * ALTERNATIVES.len() as f64 * (-evidence).exp();
+        expected.clamp(BOUND_MIN, if resumed { before } else { 1.0 })
+    };
+    let incident = &mut lasting.incident;
+    incident.false_alarm_bound = bound(lasting.evidence, incident.false_alarm_bound);
+    incident.false_alarm_bound_blocks =
+        bound(block_evidence(&lasting.blocks), incident.false_alarm_bound_blocks);
+}
+
+/// Tests of one block may depend on each other in any way: their mean counts.
+fn add_to_blocks(blocks: &mut BlockEvidence, test: &CountedTest) {
+    let number = block(test.from, BLOCK);
+    let (sum, count) = match blocks.open {
+        Some((open, sum, count)) if open == number => (sum + test.e_value, count + 1),
+        finished => {
+            blocks.finished += finished.map_or(0.0, |(_, sum, count)| (sum / f64::from(count)).ln());
+            blocks.peak = blocks.peak.max(blocks.finished);
+            (test.e_value, 1)
+        }
+    };
+    blocks.open = Some((number, sum, count));
+}
+
+/// The highest that finished blocks reached, or all of them with the open one as it is.
+fn block_evidence(blocks: &BlockEvidence) -> f64 {
+    let open = blocks.open.map_or(0.0, |(_, sum, count)| (sum / f64::from(count)).ln());
+    blocks.peak.max(blocks.finished + open)
 }
 
 /// Estimates the end from the tests since the onset, and reports those before it as the incident's. Returns the index of

@@ -61,10 +61,12 @@ fn judge_one(
     }
     SeriesReport {
         vantage,
+        operator: None,
         target,
         rows: samples.len() as u64,
         tests: detector.memory().tests,
         state: detector.state(),
+        last_row: detector.memory().last_at.unwrap_or(Timestamp::UNIX_EPOCH),
         incidents: detector.incidents().cloned().collect(),
     }
 }

@@ -29,6 +29,17 @@ impl Bounded {
 /// An interval for a centre; `None` where the data do not bound it.
 pub type Interval = [Option<f64>; 2];
 
+/// What [`difference_interval`] has beside Student's interval of the differences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntervalPart {
+    /// Two independent samples, below six pairs.
+    Welch,
+    /// The mean without the outer quarters, at six and seven pairs.
+    Trimmed,
+    /// Ranks, from eight pairs on.
+    Ranks,
+}
+
 /// At how many values one looks, and the share of the error probability that each look spends. The early looks get
 /// most, because most rounds end there, and the last of an ordinary round its part; the shares, with those of the doublings
 /// of thirty (half of the one before each), add up to one.
@@ -89,12 +100,28 @@ pub fn centre_interval(values: &[Bounded], confidence: f64, spread_min: f64) -> 
 /// independent samples (Welch, Biometrika 34, 1947), which has twice the degrees of freedom; what the members of a pair
 /// have in common then widens it. With six and seven it is [`centre_interval`] of the differences. From eight on it is
 /// the intersection, at half the error each, of Student's interval of the differences, for lines that drift, and of the
-/// shift that ranks allow, for lines with stalls.
-pub fn difference_interval(pairs: &[[Bounded; 2]], confidence: f64, spread_min: f64) -> Interval {
+/// shift that ranks allow, for lines with stalls. `without` leaves a part out; Student's interval of the differences
+/// then stands in its place, or alone.
+pub fn difference_interval(
+    pairs: &[[Bounded; 2]],
+    confidence: f64,
+    spread_min: f64,
+    without: Option<IntervalPart>,
+) -> Interval {
     let Some((n, tail)) = last_look(pairs.len(), confidence) else { return [None, None] };
     let differences: Vec<Bounded> = pairs.iter().map(|[one, other]| one.minus(*other)).collect();
-    if n >= RANKED_FROM {
-        let plain = both_ends(&differences[..n], |lows| Some(trimmed_end(&lows, 0, tail / 2.0, spread_min)));
+    let student =
+        |tail: f64| both_ends(&differences[..n], |lows| Some(trimmed_end(&lows, 0, tail, spread_min)));
+    let part = match n {
+        RANKED_FROM.. => IntervalPart::Ranks,
+        PAIRED_FROM.. => IntervalPart::Trimmed,
+        _ => IntervalPart::Welch,
+    };
+    if without == Some(part) {
+        return student(tail);
+    }
+    if part == IntervalPart::Ranks {
+        let plain = student(tail / 2.0);
         let ranks = shift_interval(&pairs[..n.min(RANKED_AT_MOST)], tail / 2.0);
         let better = |one: Option<f64>, other: Option<f64>, of: fn(f64, f64) -> f64| match (one, other) {
             (Some(one), Some(other)) => Some(of(one, other)),
@@ -102,7 +129,7 @@ pub fn difference_interval(pairs: &[[Bounded; 2]], confidence: f64, spread_min: 
         };
         return [better(plain[0], ranks[0], f64::max), better(plain[1], ranks[1], f64::min)];
     }
-    if n >= PAIRED_FROM {
+    if part == IntervalPart::Trimmed {
         return centre_interval(&differences, confidence, spread_min);
     }
     let end = |one: fn(&Bounded) -> Option<f64>, other: fn(&Bounded) -> Option<f64>, sign: f64| {
@@ -304,14 +331,14 @@ mod tests {
         let pair = |one: f64, other: f64| [Bounded::known(one), Bounded::known(other)];
         let mut pairs: Vec<[Bounded; 2]> = (0..8).map(|n| pair(3.0 + 0.1 * f64::from(n % 3), 1.0)).collect();
         for n in [3, 4, 5, 6] {
-            let [low, high] = difference_interval(&pairs[..n], 0.99, 0.0).map(Option::unwrap);
+            let [low, high] = difference_interval(&pairs[..n], 0.99, 0.0, None).map(Option::unwrap);
             assert!(low < 2.1 && high > 2.1 && low > 0.9 && high < 3.3, "{n}: {low} to {high}");
         }
         pairs[0][0].high = None;
-        let [low, high] = difference_interval(&pairs[..4], 0.99, 0.0);
+        let [low, high] = difference_interval(&pairs[..4], 0.99, 0.0, None);
         assert!(low.is_some() && high.is_none());
         pairs[0][1].high = None;
-        assert_eq!(difference_interval(&pairs[..4], 0.99, 0.0), [None, None]);
+        assert_eq!(difference_interval(&pairs[..4], 0.99, 0.0, None), [None, None]);
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::{
-    analysis::curve::{CurveFinding, CurveMechanism},
+    analysis::{
+        curve::{CurveFinding, CurveMechanism},
+        series::EXPECTED_FALSE,
+    },
     cli::{EXIT_ACCUSES, EXIT_CLEAR, EXIT_UNDECIDED},
-    model::{Comparison, Finding, SeriesReport, SeriesState, Verdict},
+    model::{Comparison, Finding, Incident, SeriesReport, SeriesState, Verdict},
 };
 
 /// The version of the document.
@@ -120,27 +123,60 @@ impl Analysis {
     }
 }
 
-/// One line for each series with an incident, and a count of the rest.
+/// Each series with an incident, and how the others stand.
 fn render_series(text: &mut String, series: &[SeriesReport]) {
     if series.is_empty() {
         return;
     }
     for one in series.iter().filter(|one| !one.incidents.is_empty()) {
-        let _ = writeln!(text, "{} {}: {}", one.vantage, one.target, one.state);
-        for incident in &one.incidents {
-            let end = incident.end.map_or_else(|| "lasting".to_owned(), |end| format!("until {end}"));
-            let _ = writeln!(
-                text,
-                "  {} since {} ({end}), {:.0} % of {} tests",
-                incident.verdict,
-                incident.onset,
-                incident.share * 100.0,
-                incident.tests
-            );
+        let operator = one.operator.as_ref().map_or_else(String::new, |operator| format!(" {operator},"));
+        let _ = write!(text, "{}{operator} {}: {}", one.vantage, one.target, one.state);
+        if one.state == SeriesState::NoData {
+            let _ = write!(text, " after {}", one.last_row);
+        }
+        text.push('\n');
+        one.incidents.iter().for_each(|incident| render_incident(text, incident));
+    }
+    let tests: u64 = series.iter().map(|one| one.tests).sum();
+    let _ = write!(text, "{} series, {tests} tests:", series.len());
+    let mut states: Vec<(&str, usize)> = Vec::new();
+    for one in series {
+        match states.iter_mut().find(|(state, _)| *state == one.state.name()) {
+            Some((_, count)) => *count += 1,
+            None => states.push((one.state.name(), 1)),
         }
     }
-    let quiet = series.iter().filter(|one| one.incidents.is_empty()).count();
-    let _ = writeln!(text, "{quiet} series without an incident");
+    states.sort_by_key(|&(state, count)| (std::cmp::Reverse(count), state));
+    let states: Vec<String> = states.iter().map(|(state, count)| format!(" {count} {state}")).collect();
+    let incidents: usize = series.iter().map(|one| one.incidents.len()).sum();
+    let _ = writeln!(
+        text,
+        "{}. {incidents} incidents, of which {EXPECTED_FALSE} by chance are to be expected at most",
+        states.join(",")
+    );
+}
+
+fn render_incident(text: &mut String, incident: &Incident) {
+    let span = |[from, until]: [jiff::Timestamp; 2]| format!("{from} to {until}");
+    let _ = write!(text, "  {} since {}", incident.verdict, incident.onset);
+    let _ = write!(text, " ({})", span(incident.onset_interval));
+    if incident.onset_before_data {
+        text.push_str(" or before the recording");
+    }
+    match (incident.end, incident.end_interval) {
+        (Some(end), Some(interval)) => {
+            let _ = write!(text, " until {end} ({})", span(interval));
+        }
+        _ => text.push_str(", lasting"),
+    }
+    let _ = writeln!(
+        text,
+        "; {:.0} % of {} tests; by chance {:.1e} times in all tests, {:.1e} where those of six hours belong together",
+        incident.share * 100.0,
+        incident.tests,
+        incident.false_alarm_bound,
+        incident.false_alarm_bound_blocks,
+    );
 }
 
 /// Curves a person still reads one by one.

@@ -40,6 +40,13 @@ pub(super) struct Args {
     /// Measure nothing; judge the exchanges of a recording again
     #[arg(long, value_name = "FILE", conflicts_with = "record")]
     judge: Option<PathBuf>,
+    /// Judge the recording with one part of the method left out at a time, and print what each buys
+    #[arg(long, requires = "judge", conflicts_with = "relabel")]
+    ablate: bool,
+    /// Draw anew, so many times, whose each exchange was in the recording's innocent tests, and print how often the stated
+    /// error rates are exceeded
+    #[arg(long, value_name = "TIMES", requires = "judge", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    relabel: Option<u32>,
     /// No progress on standard error
     #[arg(long, short)]
     quiet: bool,
@@ -48,6 +55,12 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         if let Some(recording) = &self.judge {
+            if self.ablate {
+                return super::out::write(evaluate::ablate(recording, self.pairs)?.as_bytes());
+            }
+            if let Some(times) = self.relabel {
+                return super::out::write(evaluate::relabel(recording, times)?.as_bytes());
+            }
             let evaluation = evaluate::again(recording, self.pairs)?;
             self.report(&evaluation)?;
             return Ok(ExitCode::SUCCESS);

@@ -41,7 +41,7 @@ fn judge(exchanges: Vec<Exchange>) -> RoundJudge {
 fn log_e(judge: &RoundJudge) -> f64 {
     let exchanges = judge.in_order();
     let sorted = Sorted::of(&exchanges);
-    betting::bet(&sorted, &sorted.units, true).log_e_value
+    betting::bet(&sorted, &sorted.units, &sni()).log_e_value
 }
 
 proptest! {
