@@ -49,7 +49,8 @@ pub(super) struct Sections {
     pub(super) repeated: BTreeMap<String, Vec<Section>>,
 }
 
-const SINGLE: [&str; 8] = ["safety", "vantage", "web", "store", "schedule", "tls", "catalog", "metrics"];
+const SINGLE: [&str; 9] =
+    ["safety", "vantage", "web", "store", "schedule", "tls", "dns", "catalog", "metrics"];
 const REPEATED: [&str; 3] = ["target", "via", "notify"];
 
 impl Sections {

@@ -53,6 +53,7 @@ impl Round<'_> {
         }
     }
 
+    /// One small exchange at an address, for as long as the judge has patience there.
     async fn take(&self, leg: &Leg, address: SocketAddr, pair: u32, position: u32, taken: &mut Taken<'_>) {
         let patience = taken.judge.address_step(address).1;
         let patience = self.limits.remaining().map_or(patience, |left| left.min(patience));

@@ -25,6 +25,10 @@ fn a_box_that_remembers_addresses_throttles() {
         return;
     }
     let (result, status) = compare("turkey-delay", &[]);
+    if result["caveats"][0].as_str().is_some_and(|caveat| caveat.contains("too busy")) {
+        eprintln!("skipped: this machine is too busy to measure: {}", result["caveats"][0]);
+        return;
+    }
     assert_eq!((&result["verdict"], status), (&"throttled".into(), 1), "{result:#}");
     assert_eq!(result["mechanism"], "handshake-delay");
     assert!(result["evidence"]["e_value"].as_f64().unwrap() >= 1000.0);
@@ -41,7 +45,7 @@ fn a_line_that_slows_in_mid_round_does_not() {
         let profile = write_profile(
             folder.path(),
             &format!(
-                "about = \"slows\"\nsubjects = [\"abs.twimg.com\"]\ntruth = {{ verdict = \"degraded\" }}\n[[rule]]\n\
+                "name = \"slows\"\nabout = \"slows\"\nsubjects = [\"abs.twimg.com\"]\ntruth = {{ verdict = \"degraded\" }}\n[[rule]]\n\
                  from = \"{from}\"\neffect.delay = {{ by = [\"3s\", \"3s\"], directions = \"up\" }}\n"
             ),
         );
