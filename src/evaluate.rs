@@ -3,10 +3,11 @@
 //! `corpus` draws lines and middleboxes from a seed. `measure` runs the program's own comparison in each of them, many at
 //! once, each from a client address with a line of its own, and takes the truth from transfers with the rule on and off.
 //! `rivals` judges the very same transfers by Wehe's rule and by fixed thresholds. `tables` and `plots` say what it came
-//! to. Every drawn test is in every denominator.
+//! to. Every drawn test is in every denominator. `curves` asks the same of the judge of single curves.
 
 mod ablate;
 mod corpus;
+pub mod curves;
 mod measure;
 mod outcome;
 mod plots;

@@ -165,8 +165,9 @@ const FREEZE_GAPS: u32 = 8;
 /// One transfer that stops may have a dead server for its cause.
 const FREEZE_CONFIDENCE: f64 = 0.9;
 
-/// From this probability on a curve is named policed; chosen so that about one in a hundred others is.
-const POLICING_MIN: f64 = 0.6;
+/// From this probability on a curve is named policed; chosen on curves that were not fitted to, so that of each other cause
+/// about one in a hundred is.
+const POLICING_MIN: f64 = 0.82;
 
 /// Above this probability nothing else is named either.
 const OTHERS_MAX: f64 = 0.2;

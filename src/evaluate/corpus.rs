@@ -159,7 +159,7 @@ pub fn draw(seed: u64, number: u32) -> Condition {
 }
 
 /// Evenly in logarithms.
-fn log_uniform(rng: &mut ChaCha8Rng, least: f64, most: f64) -> f64 {
+pub(super) fn log_uniform(rng: &mut ChaCha8Rng, least: f64, most: f64) -> f64 {
     rng.random_range(least.ln()..=most.ln()).exp()
 }
 
@@ -181,7 +181,7 @@ fn draw_line(rng: &mut ChaCha8Rng) -> LineProfile {
     line
 }
 
-fn built_in(name: &str) -> Profile {
+pub(super) fn built_in(name: &str) -> Profile {
     profiles::profile(name).expect("a built-in profile is sound, as its own test shows")
 }
 

@@ -248,8 +248,8 @@ fn policers_are_told_from_other_causes_in_published_recordings() {
     let error = errors[errors.len() / 2];
     let [other, alone, shared] = sums;
     eprintln!("not policed {other}, policed alone {alone}, shared {shared}, median rate error {error:.4}");
-    assert!(other.share() <= 0.02, "{other} of the curves that are not policed are named so");
-    assert!(alone.share() >= 0.85 && shared.share() >= 0.78, "alone {alone}, shared {shared}");
+    assert!(other.share() <= 0.01, "{other} of the curves that are not policed are named so");
+    assert!(alone.share() >= 0.77 && shared.share() >= 0.8, "alone {alone}, shared {shared}");
     assert!(error <= 0.05, "the median rate is off by {error}");
 }
 

@@ -52,6 +52,41 @@ fn a_tiny_corpus_is_measured_judged_and_told() {
     }
 }
 
+/// Curves of every cause, named as their cause is; a recording is judged alike.
+#[test]
+fn a_few_curves_of_each_cause_are_read_judged_and_told() {
+    if !available("lab evaluate --curves") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let record = directory.path().join("curves.ndjson").to_str().unwrap().to_owned();
+    let run = |arguments: &[&str]| {
+        let output = throttlescope(&[&["lab", "evaluate", "--curves", "2", "--quiet"], arguments].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let measured = run(&["--seed", "4", "--record", &record]);
+    let curves: Vec<Value> = std::fs::read_to_string(&record)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(curves.len(), 18, "two of each of nine causes");
+    for curve in &curves {
+        let points = curve["points"].as_array().unwrap();
+        let bytes: Vec<u64> = points.iter().map(|point| point[1].as_u64().unwrap()).collect();
+        assert!(bytes.is_sorted_by(|one, next| one < next), "{curve}");
+        assert!(*bytes.last().unwrap() <= curve["bytes"].as_u64().unwrap(), "{curve}");
+        // What has no limit comes whole.
+        assert!(curve["kind"] != "clean" || bytes.last() == curve["bytes"].as_u64().as_ref(), "{curve}");
+        assert!(curve["kind"] != "policed" || curve["burst_bytes"].is_u64(), "{curve}");
+    }
+    let again = run(&["--judge", &record]);
+    let tables = |text: &str| text.split_once("### Causes").unwrap().1.to_owned();
+    assert_eq!(tables(&measured), tables(&again));
+    assert!(again.contains("| clean | 2 | 0 (0.0 %) |"), "{again}");
+}
+
 #[test]
 fn a_recording_that_is_none_gets_one_sentence() {
     let output = throttlescope(&["lab", "evaluate", "--judge", "/nonexistent/all.ndjson"]);

@@ -1,8 +1,10 @@
-//! The marks that a mechanism leaves in a curve, each a plain number without a unit of rate or time.
+//! What a curve shows that tells mechanisms apart, as numbers without unit: of rate, of time, of size.
 //!
-//! All are taken after the first fifth of the bytes (slow start and the free burst say little), on the curve read in
-//! steps of a tenth of a round trip, so that it does not matter whether a client stamped every read or a recording
-//! kept one point in ten milliseconds. What each mark means is told in `docs/method/curve.md`.
+//! The curve is read in steps of a tenth of a round trip, so that it does not matter whether a client stamped every read or
+//! a recording kept one point in ten milliseconds. What each mark means is told in `docs/method/curve.md`.
+
+mod bucket;
+mod chance;
 
 use std::f64::consts::TAU;
 
@@ -17,151 +19,151 @@ pub(super) const STALL: f64 = 1.3;
 /// A silence longer than this many round trips outlasts a fast retransmission: a timeout, or loss upon loss.
 const LONG: f64 = 2.6;
 
+/// With so many segments on the way a single loss is repaired without a timeout: three duplicates tell of it (RFC 5681).
+const REPAIRABLE: f64 = 5.0;
+
+/// A silence of this many round trips is longer than what lies between two packets of one window.
+const QUIET: f64 = 0.35;
+
+/// Share of the bytes that say nothing about the steady state: slow start, and the burst that a full bucket gives away.
+const BEGINNING: f64 = 0.2;
+
 /// Fewer steps or round trips than these show nothing.
 const STEPS_MIN: usize = 6;
 const ROUND_TRIPS_MIN: f64 = 4.0;
 
-/// Number of marks.
-pub(super) const MARKS: usize = 27;
-
-/// Their names, in the order of [`Marks::values`].
-pub(super) const NAMES: [&str; MARKS] = [
-    "window",
-    "stall_rate",
-    "stall_time",
-    "repair_time",
-    "long_time",
-    "silent",
-    "silent_between",
-    "peak",
-    "crawl",
-    "two_trips",
-    "whole",
-    "partial",
-    "one_after",
-    "late_window",
-    "exactly_two",
-    "stalls",
-    "cadence",
-    "spread_2",
-    "spread_5",
-    "jump_before",
-    "jump",
-    "jump_share",
-    "bend",
-    "regular",
-    "window_spread",
-    "gap",
-    "high_5",
-];
-
-/// The curve after its first fifth.
+/// The curve in steps of a tenth of a round trip.
 pub(super) struct Steps {
-    /// Seconds.
-    pub(super) at: Vec<f64>,
-    /// Bytes.
-    pub(super) bytes: Vec<f64>,
-    pub(super) rtt: f64,
+    /// Round trips.
+    at: Vec<f64>,
+    /// Segments.
+    level: Vec<f64>,
+    /// The first step of the steady state.
+    steady: usize,
+    /// The first step of the second half of the bytes: by then a full bucket's or a shaper's free burst has passed.
+    late: usize,
+}
+
+/// A silence between two steps.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// The step before it.
+    from: usize,
+    /// Its length in round trips.
+    trips: f64,
+    /// Segments that end it.
+    jump: f64,
 }
 
 impl Steps {
-    /// Merges points closer than a tenth of a round trip, and drops the first fifth of the bytes; `None` where what
-    /// remains is too short to show anything.
+    /// Merges points closer than a tenth of a round trip; `None` where the curve is too short to show anything.
     pub(super) fn of(points: &[CurvePoint], rtt: f64) -> Option<Self> {
         let width = (rtt / 10.0).max(0.001) * 0.999;
-        let (mut at, mut bytes): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
-        let first = points.last()?.bytes as f64 * 0.2;
+        let (mut at, mut level): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
+        let mut last = f64::NEG_INFINITY;
         for point in points {
-            let (time, count) = (point.at.as_secs_f64(), point.bytes as f64);
-            match at.last() {
-                Some(last) if time - last < width => *bytes.last_mut()? = count,
-                _ => {
-                    at.push(time);
-                    bytes.push(count);
-                }
+            let (time, segments) = (point.at.as_secs_f64(), point.bytes as f64 / SEGMENT);
+            if time - last < width {
+                *level.last_mut()? = segments;
+            } else {
+                last = time;
+                at.push(time / rtt);
+                level.push(segments);
             }
         }
-        let skip = bytes.partition_point(|&count| count < first);
-        let (at, bytes) = (at.split_off(skip), bytes.split_off(skip));
-        let steps = Self { at, bytes, rtt };
-        (steps.at.len() >= STEPS_MIN && steps.duration() >= ROUND_TRIPS_MIN * rtt).then_some(steps)
+        let all = *level.last()?;
+        let from = |share: f64| level.partition_point(|&segments| segments < share * all);
+        let (steady, late) = (from(BEGINNING), from(0.5));
+        let steps = Self { at, level, steady, late };
+        let enough = steps.at.len() >= STEPS_MIN + steady && steps.trips() >= ROUND_TRIPS_MIN;
+        enough.then_some(steps)
     }
 
-    pub(super) fn duration(&self) -> f64 {
-        self.at.last().unwrap_or(&0.0) - self.at.first().unwrap_or(&0.0)
+    /// Round trips of the steady state.
+    fn trips(&self) -> f64 {
+        self.at[self.at.len() - 1] - self.at[self.steady]
     }
 
-    pub(super) fn volume(&self) -> f64 {
-        self.bytes.last().unwrap_or(&0.0) - self.bytes.first().unwrap_or(&0.0)
+    /// Mean segments in a round trip of the steady state.
+    fn window(&self) -> f64 {
+        (self.level[self.level.len() - 1] - self.level[self.steady]) / self.trips()
     }
 
-    /// Bytes per second.
-    pub(super) fn goodput(&self) -> f64 {
-        self.volume() / self.duration()
-    }
-
-    /// Bytes in slots of `width` seconds.
-    fn slots(&self, width: f64) -> Vec<f64> {
-        let (start, end) = (self.at[0], self.at[self.at.len() - 1]);
-        let count = ((end - start) / width).ceil() as usize;
-        let mut levels = Vec::with_capacity(count);
-        let mut index = 0;
-        for slot in 0..count {
-            let time = start + slot as f64 * width;
-            while index + 1 < self.at.len() && self.at[index + 1] <= time {
-                index += 1;
-            }
-            levels.push(self.bytes[index]);
-        }
-        levels.windows(2).map(|pair| pair[1] - pair[0]).collect()
-    }
-
-    /// Silences, each with the bytes that end it.
     fn gaps(&self) -> Vec<Gap> {
-        (1..self.at.len())
-            .map(|index| Gap {
-                index,
-                trips: (self.at[index] - self.at[index - 1]) / self.rtt,
-                bytes: self.bytes[index] - self.bytes[index - 1],
-            })
-            .collect()
+        let gap = |from: usize| Gap {
+            from,
+            trips: self.at[from + 1] - self.at[from],
+            jump: self.level[from + 1] - self.level[from],
+        };
+        (0..self.at.len() - 1).map(gap).collect()
     }
 
-    /// Bytes of the round trip that ends with step `index`.
-    fn window_before(&self, index: usize) -> f64 {
-        let since = self.at[index] - 1.02 * self.rtt;
-        let first = self.at.partition_point(|&at| at <= since).saturating_sub(1);
-        self.bytes[index] - self.bytes[first]
+    /// Segments of the round trip that ends with this step.
+    fn window_before(&self, step: usize) -> f64 {
+        let since = self.at[step] - 1.02;
+        let first = self.at.partition_point(|&at| at <= since);
+        self.level[step] - first.checked_sub(1).map_or(0.0, |before| self.level[before])
     }
-}
 
-#[derive(Clone, Copy)]
-struct Gap {
-    /// The step that ends it.
-    index: usize,
-    /// Its length in round trips.
-    trips: f64,
-    bytes: f64,
+    /// Segments in each slot of so many round trips of the steady state.
+    fn slots(&self, width: f64) -> Vec<f64> {
+        let start = self.at[self.steady];
+        let count = (self.trips() / width).floor() as usize;
+        let level = |slot: usize| {
+            let time = start + slot as f64 * width;
+            self.level[self.at.partition_point(|&at| at <= time) - 1]
+        };
+        (0..count).map(|slot| level(slot + 1) - level(slot)).collect()
+    }
 }
 
 /// The marks of one curve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Marks {
-    values: [f64; MARKS],
-    /// Share of slots of a fifth of a round trip in which nothing came.
+    /// Share of time in silences longer than between two packets of a window. A queue fills them.
     pub(super) silent: f64,
-    /// The same outside of stalls, in time: what a bursty sender without a queue before the client shows.
+    /// The same outside of stalls.
     pub(super) silent_between: f64,
-    /// Logarithm of the spread of goodput over spans of five round trips, as a share of the mean.
-    pub(super) spread: f64,
+    /// How much comes at once in the second half, in mean windows, as a logarithm: a queue hands packets out one by one.
+    pub(super) clump: f64,
+    /// The same in segments.
+    pub(super) together: f64,
+    /// Share of what comes between stalls at one pace, in less than a window's time: a queue's own.
+    pub(super) even: f64,
+    /// Whether silences are whole round trips of the idle path: from -1 to 1. A queue makes them longer.
+    pub(super) whole: f64,
+    /// How often a step is followed by another exactly one round trip later, beyond chance: windows return by the clock of
+    /// the idle path, and a queue's length blurs it.
+    pub(super) clock: f64,
+    /// Mean segments in a round trip, as a logarithm.
+    pub(super) window: f64,
+    /// Stalls for each segment, as a logarithm.
+    pub(super) stall_rate: f64,
     /// Number of stalls.
     pub(super) stalls: usize,
     /// Share of time in stalls.
     pub(super) stall_time: f64,
-    /// Share of stalls that end in one segment.
+    /// Share of stalls that end in one segment: the next one was lost as well.
     pub(super) crawl: f64,
-    /// Whether silences are whole round trips of the idle path: from -1 to 1.
-    pub(super) whole: f64,
+    /// Evidence, as a logarithm of odds, that stalls outlast a repair or end in one segment more often than losses by
+    /// chance would make them.
+    pub(super) batches: f64,
+    /// Share of repairable stalls whose end releases less than half of the window before.
+    pub(super) partial: f64,
+    /// What the end of a repairable stall releases, in windows before it, on average: less where several were lost.
+    pub(super) release: f64,
+    /// Evidence that the segments between stalls are more alike than chance makes them.
+    pub(super) regular_segments: f64,
+    /// The same of the time between stalls.
+    pub(super) regular_times: f64,
+    /// The same of the window before a stall.
+    pub(super) regular_windows: f64,
+    /// How well a token bucket tells where the stalls begin: 0.5 by chance, 1 always.
+    pub(super) bucket: f64,
+    /// Logarithm of the spread of goodput over five round trips, as a share of its mean.
+    pub(super) spread: f64,
+    /// Logarithm of the mean distance from the straight line, in windows.
+    pub(super) bend: f64,
     /// Goodput of the second half over that of the first.
     pub(super) growth: f64,
     /// Duration in round trips.
@@ -169,225 +171,205 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// The numbers that the evidence is read from, in the order of [`NAMES`].
-    pub(super) const fn values(&self) -> &[f64; MARKS] {
-        &self.values
-    }
+    #[cfg(test)]
+    pub(super) const NOTHING: Self = Self {
+        silent: 0.0,
+        silent_between: 0.0,
+        clump: 0.0,
+        together: 0.0,
+        even: 0.0,
+        whole: 0.0,
+        clock: 0.0,
+        window: 0.0,
+        stall_rate: 0.0,
+        stalls: 0,
+        stall_time: 0.0,
+        crawl: 0.0,
+        batches: 0.0,
+        partial: 0.0,
+        release: 0.0,
+        regular_segments: 0.0,
+        regular_times: 0.0,
+        regular_windows: 0.0,
+        bucket: 0.0,
+        spread: 0.0,
+        bend: 0.0,
+        growth: 0.0,
+        trips: 0.0,
+    };
 
     pub(super) fn of(steps: &Steps) -> Self {
-        let (rtt, goodput) = (steps.rtt, steps.goodput());
-        let window = goodput * rtt;
-        let trips = steps.duration() / rtt;
         let gaps = steps.gaps();
-        let stalled: Vec<Gap> = gaps.iter().copied().filter(|gap| gap.trips > STALL).collect();
-        let share = |chosen: &dyn Fn(f64) -> bool| -> f64 {
-            gaps.iter().filter(|gap| chosen(gap.trips)).map(|gap| gap.trips).sum::<f64>() / trips
+        let (stalls, rest): (Vec<Gap>, Vec<Gap>) = gaps.iter().partition(|gap| gap.trips > STALL);
+        let window = steps.window();
+        let before: Vec<f64> = stalls.iter().map(|gap| steps.window_before(gap.from).max(1.0)).collect();
+        let steady: Vec<Gap> = rest.iter().copied().filter(|gap| gap.from >= steps.steady).collect();
+        let late: Vec<Gap> = steady.iter().copied().filter(|gap| gap.from >= steps.late).collect();
+        let level = |gap: &Gap| steps.level[gap.from];
+        let moment = |gap: &Gap| steps.at[gap.from];
+        let between = |of: &dyn Fn(&Gap) -> f64| -> Vec<f64> {
+            stalls.windows(2).map(|pair| of(&pair[1]) - of(&pair[0])).collect()
         };
-        let of_stalls = |chosen: &dyn Fn(&Gap) -> bool| -> f64 {
-            stalled.iter().filter(|gap| chosen(gap)).count() as f64 / stalled.len().max(1) as f64
-        };
-        let count = stalled.len() as f64;
-        let jumps: Vec<f64> = stalled.iter().map(|gap| gap.bytes).collect();
-        let crawl = of_stalls(&|gap| gap.bytes < 1.5 * SEGMENT);
-        let rounds = Rounds::of(&gaps);
-        let fifth = steps.slots(rtt / 5.0);
-        let silent = fifth.iter().filter(|&&bytes| bytes == 0.0).count() as f64 / fifth.len().max(1) as f64;
-        let peak = quantile(&fifth, 0.9) / (window / 5.0);
-        let (spread_2, _) = spread(&steps.slots(2.0 * rtt), 2.0 * window).unwrap_or((-1.0, 1.1));
-        let (spread_5, high_5) = spread(&steps.slots(5.0 * rtt), 5.0 * window).unwrap_or((-1.5, 1.1));
-        let stall_time = share(&|trips| trips > STALL);
-        let windows = Windows::of(steps, &gaps, window);
-        let values = [
-            (window / SEGMENT).ln(),
-            ((count + 0.5) / trips).ln(),
-            stall_time,
-            share(&|trips| trips > 1.7 && trips <= LONG),
-            share(&|trips| trips > LONG),
-            silent,
-            rounds.silent_between,
-            peak,
-            crawl,
-            of_stalls(&|gap| gap.trips > 1.7),
-            rounds.whole,
-            partial(steps, &stalled),
-            one_after(&gaps, &stalled),
-            windows.late,
-            of_stalls(&|gap| gap.trips > 1.7 && gap.trips < 2.3),
-            (count + 1.0).ln(),
-            rounds.cadence,
-            spread_2,
-            spread_5,
-            windows.jump,
-            if jumps.is_empty() { 0.0 } else { (quantile(&jumps, 0.5) / window + 0.05).ln() },
-            jumps.iter().sum::<f64>() / steps.volume(),
-            bend(steps, window),
-            regularity(steps, &stalled),
-            windows.spread,
-            rounds.gap,
-            high_5,
-        ];
+        let crawling = stalls.iter().filter(|gap| gap.jump < 1.5).count();
         Self {
-            values,
-            silent,
-            silent_between: rounds.silent_between,
-            spread: spread_5,
-            stalls: stalled.len(),
-            stall_time,
-            crawl,
-            whole: rounds.whole,
+            silent: quiet(&gaps[steps.steady..]),
+            silent_between: quiet(&steady),
+            clump: (clump(&late) / window).max(0.01).ln(),
+            together: clump(&late).max(0.1).ln(),
+            even: even(&steady),
+            whole: whole(&gaps),
+            clock: clock(steps, &gaps),
+            window: window.ln(),
+            stall_rate: ((stalls.len() as f64 + 0.5) / steps.level[steps.level.len() - 1]).ln(),
+            stalls: stalls.len(),
+            stall_time: time(&stalls) / time(&gaps),
+            crawl: crawling as f64 / stalls.len().max(1) as f64,
+            batches: batches(&stalls, &before),
+            partial: partial(&stalls, &before),
+            release: release(&stalls, &before),
+            regular_segments: (1.0 + chance::regularity(&between(&level))).ln(),
+            regular_times: (1.0 + chance::regularity(&between(&moment))).ln(),
+            regular_windows: (1.0 + chance::regularity(&before)).ln(),
+            bucket: bucket::tells_stalls(steps, &gaps),
+            spread: spread(&steps.slots(5.0)),
+            bend: bend(steps, window),
             growth: growth(steps),
-            trips,
+            trips: steps.trips(),
         }
     }
 }
 
-/// What the silences between bursts say: without a queue they are whole round trips of the idle path.
-struct Rounds {
-    whole: f64,
-    cadence: f64,
-    gap: f64,
-    silent_between: f64,
+fn time(gaps: &[Gap]) -> f64 {
+    gaps.iter().map(|gap| gap.trips).sum()
 }
 
-impl Rounds {
-    fn of(gaps: &[Gap]) -> Self {
-        let rounds: Vec<f64> =
-            gaps.iter().map(|gap| gap.trips).filter(|trips| (0.6..3.3).contains(trips)).collect();
-        let (whole, cadence) = if rounds.len() < 3 {
-            (0.0, 1.0)
-        } else {
-            let sum: f64 = rounds.iter().map(|trips| (TAU * trips).cos()).sum();
-            (sum / rounds.len() as f64, quantile(&rounds, 0.5))
-        };
-        let between: Vec<f64> = gaps.iter().map(|gap| gap.trips).filter(|&trips| trips <= STALL).collect();
-        let long: Vec<f64> = between.iter().copied().filter(|&trips| trips > 0.5).collect();
-        let quiet: f64 = between.iter().filter(|&&trips| trips > 0.35).sum();
-        let all: f64 = between.iter().sum();
-        Self {
-            whole,
-            cadence,
-            gap: if long.len() > 2 { quantile(&long, 0.5) } else { 0.7 },
-            silent_between: if all > 0.0 { quiet / all } else { 0.3 },
-        }
-    }
+fn quiet(gaps: &[Gap]) -> f64 {
+    let long: f64 = gaps.iter().map(|gap| gap.trips).filter(|&trips| trips > QUIET).sum();
+    long / time(gaps).max(f64::MIN_POSITIVE)
 }
 
-/// What came in the round trip before a silence.
-struct Windows {
-    /// How often a window before a stall is larger than one before another silence (0.5: no relation).
-    late: f64,
-    /// Spread of the logarithm of windows before stalls.
-    spread: f64,
-    /// Logarithm of the jump that ends a stall over the window before it, median.
-    jump: f64,
+/// Segments that come with a segment, on average, itself included.
+fn clump(gaps: &[Gap]) -> f64 {
+    let squares: f64 = gaps.iter().map(|gap| gap.jump.powi(2)).sum();
+    let all: f64 = gaps.iter().map(|gap| gap.jump).sum();
+    squares / all.max(f64::MIN_POSITIVE)
 }
 
-impl Windows {
-    fn of(steps: &Steps, gaps: &[Gap], window: f64) -> Self {
-        let before = |gap: &Gap| steps.window_before(gap.index - 1);
-        let (stalls, others): (Vec<&Gap>, Vec<&Gap>) =
-            gaps.iter().filter(|gap| gap.trips > 0.5).partition(|gap| gap.trips > STALL);
-        let at_stalls: Vec<f64> = stalls.iter().map(|gap| before(gap)).collect();
-        let mut elsewhere: Vec<f64> = others.iter().map(|gap| before(gap)).collect();
-        let enough = at_stalls.len() >= 3 && elsewhere.len() >= 3;
-        let logs: Vec<f64> = at_stalls.iter().map(|bytes| (bytes.max(SEGMENT) / window).ln()).collect();
-        let jumps: Vec<f64> =
-            stalls.iter().zip(&at_stalls).map(|(gap, bytes)| gap.bytes / bytes.max(SEGMENT)).collect();
-        elsewhere.sort_unstable_by(f64::total_cmp);
-        Self {
-            late: if enough { above(&at_stalls, &elsewhere) } else { 0.6 },
-            spread: if logs.len() >= 3 { deviation(&logs) } else { 0.4 },
-            jump: if jumps.len() >= 2 { (quantile(&jumps, 0.5) + 0.05).ln() } else { 0.0 },
-        }
-    }
+fn even(gaps: &[Gap]) -> f64 {
+    /// A step of this length or more is a window's silence.
+    const WINDOW: f64 = 0.8;
+    /// One pace, as far as reads and clocks show it.
+    const ALIKE: f64 = 0.25;
+    let mut paces: Vec<f64> = gaps.iter().map(|gap| gap.jump / gap.trips).collect();
+    paces.sort_unstable_by(f64::total_cmp);
+    let Some(&middle) = paces.get(paces.len() / 2) else { return 0.5 };
+    let of = |chosen: &dyn Fn(&&Gap) -> bool| gaps.iter().filter(chosen).map(|gap| gap.jump).sum::<f64>();
+    let one_pace = |gap: &&Gap| gap.trips < WINDOW && (gap.jump / gap.trips / middle - 1.0).abs() < ALIKE;
+    of(&one_pace) / of(&|_| true).max(f64::MIN_POSITIVE)
 }
 
-/// Probability that one of `these` exceeds one of `sorted`, ties counting half (Mann-Whitney).
-fn above(these: &[f64], sorted: &[f64]) -> f64 {
-    let wins: f64 = these
-        .iter()
-        .map(|value| {
-            let below = sorted.partition_point(|other| other < value);
-            let not_above = sorted.partition_point(|other| other <= value);
-            (below + not_above) as f64 / 2.0
-        })
-        .sum();
-    wins / (these.len() * sorted.len()) as f64
-}
-
-/// Share of stalls that follow another within half a round trip: a repair hole by hole.
-fn partial(steps: &Steps, stalled: &[Gap]) -> f64 {
-    let pairs = stalled.windows(2);
-    let number = pairs.len();
-    let close = pairs.filter(|pair| steps.at[pair[1].index - 1] - steps.at[pair[0].index] < 0.6 * steps.rtt);
-    close.count() as f64 / number.max(1) as f64
-}
-
-/// Share of stalls after which the second step, too, is one segment.
-fn one_after(gaps: &[Gap], stalled: &[Gap]) -> f64 {
-    if stalled.len() < 3 {
+/// Without a queue silences are whole round trips; 0 where there are too few to tell.
+fn whole(gaps: &[Gap]) -> f64 {
+    let rounds: Vec<f64> =
+        gaps.iter().map(|gap| gap.trips).filter(|trips| (0.6..3.3).contains(trips)).collect();
+    if rounds.len() < 3 {
         return 0.0;
     }
-    let single = stalled.iter().filter(|gap| {
-        let next = gap.index.min(gaps.len() - 1);
-        gaps[next].bytes < 1.5 * SEGMENT
+    mean(&rounds.iter().map(|trips| (TAU * trips).cos()).collect::<Vec<f64>>())
+}
+
+/// The share of steps with another one round trip later, less the share of all time that is so near to a step; both where no
+/// stall comes between.
+fn clock(steps: &Steps, gaps: &[Gap]) -> f64 {
+    const NEAR: f64 = 0.06;
+    let is_near = |time: f64| {
+        let next = steps.at.partition_point(|&at| at < time - NEAR);
+        steps.at.get(next).is_some_and(|&at| at <= time + NEAR)
+    };
+    let follows = |delay: f64| -> f64 {
+        let asked: Vec<bool> = (0..gaps.len())
+            .filter(|&step| {
+                let until = steps.at.partition_point(|&at| at <= steps.at[step] + delay - NEAR);
+                until < steps.at.len() && gaps[step..until].iter().all(|gap| gap.trips <= STALL)
+            })
+            .map(|step| is_near(steps.at[step] + delay))
+            .collect();
+        (asked.iter().filter(|near| **near).count() as f64 + 0.5) / (asked.len() as f64 + 1.0)
+    };
+    follows(1.0) - (follows(0.85) + follows(1.15)) / 2.0
+}
+
+/// Of losses by chance, each alone, a few in a hundred hit the repair or the next segment as well. A bucket that is empty
+/// drops both in about a third of the cases. Only stalls with enough on the way count: the others need a timeout anyway.
+fn batches(stalls: &[Gap], before: &[f64]) -> f64 {
+    const BY_CHANCE: f64 = 0.05;
+    const BY_BUCKET: f64 = 0.35;
+    let repairable = stalls.iter().zip(before).filter(|(_, window)| **window >= REPAIRABLE);
+    let evidence = repairable.map(|(gap, _)| {
+        if gap.trips > LONG || gap.jump < 1.5 {
+            (BY_BUCKET / BY_CHANCE).ln()
+        } else {
+            ((1.0 - BY_BUCKET) / (1.0 - BY_CHANCE)).ln()
+        }
     });
-    single.count() as f64 / stalled.len() as f64
+    let sum: f64 = evidence.sum();
+    sum.signum() * sum.abs().ln_1p()
 }
 
-/// Mean distance of the curve from its chord, in windows, as a logarithm.
-fn bend(steps: &Steps, window: f64) -> f64 {
-    let goodput = steps.goodput();
-    let distances = steps
-        .at
+fn partial(stalls: &[Gap], before: &[f64]) -> f64 {
+    let repairable: Vec<bool> = stalls
         .iter()
-        .zip(&steps.bytes)
-        .map(|(at, bytes)| (bytes - steps.bytes[0] - goodput * (at - steps.at[0])).abs());
-    (distances.sum::<f64>() / steps.at.len() as f64 / window + 0.1).ln()
+        .zip(before)
+        .filter(|(_, window)| **window >= REPAIRABLE)
+        .map(|(gap, window)| gap.jump < 0.5 * window)
+        .collect();
+    // As if a tenth of a few more stalls had been such: few stalls say little.
+    (repairable.iter().filter(|half| **half).count() as f64 + 0.3) / (repairable.len() as f64 + 3.0)
 }
 
-/// Spread of the bytes between stalls as a share of their mean: 1 for stalls at random, 0 for clockwork.
-fn regularity(steps: &Steps, stalled: &[Gap]) -> f64 {
-    if stalled.len() < 4 {
-        return 0.9;
-    }
-    let between: Vec<f64> =
-        stalled.windows(2).map(|pair| steps.bytes[pair[1].index] - steps.bytes[pair[0].index]).collect();
-    deviation(&between) / mean(&between)
+fn release(stalls: &[Gap], before: &[f64]) -> f64 {
+    /// A single loss releases about a window and what the sender dared to send meanwhile; so many such stalls are assumed
+    /// beforehand.
+    const USUAL: f64 = 1.1;
+    const ASSUMED: f64 = 2.0;
+    let released: Vec<f64> = stalls
+        .iter()
+        .zip(before)
+        .filter(|(gap, window)| **window >= REPAIRABLE && gap.trips <= LONG)
+        .map(|(gap, window)| (gap.jump / window).min(2.0))
+        .collect();
+    (released.iter().sum::<f64>() + USUAL * ASSUMED) / (released.len() as f64 + ASSUMED)
+}
+
+/// Mean distance of the steady state from its chord.
+fn bend(steps: &Steps, window: f64) -> f64 {
+    let (start, level) = (steps.at[steps.steady], steps.level[steps.steady]);
+    let distances: Vec<f64> = (steps.steady..steps.at.len())
+        .map(|step| (steps.level[step] - level - window * (steps.at[step] - start)).abs())
+        .collect();
+    (mean(&distances) / window + 0.1).ln()
 }
 
 fn growth(steps: &Steps) -> f64 {
-    let middle = steps.at[0] + steps.duration() / 2.0;
-    let index = steps.at.partition_point(|&at| at <= middle) - 1;
-    let first = steps.bytes[index] - steps.bytes[0];
-    (steps.volume() - first) / first.max(SEGMENT)
+    let middle = steps.at[steps.steady] + steps.trips() / 2.0;
+    let half = steps.level[steps.at.partition_point(|&at| at <= middle) - 1];
+    let first = half - steps.level[steps.steady];
+    (steps.level[steps.level.len() - 1] - half) / first.max(1.0)
 }
 
-/// Logarithm of the relative spread of `slots`, and their ninth tenth, both as shares of `expected`.
-fn spread(slots: &[f64], expected: f64) -> Option<(f64, f64)> {
+fn spread(slots: &[f64]) -> f64 {
     if slots.len() < 3 {
-        return None;
+        return -1.5;
     }
-    let shares: Vec<f64> = slots.iter().map(|bytes| bytes / expected).collect();
-    Some(((deviation(&shares) + 0.02).ln(), quantile(&shares, 0.9)))
+    (deviation(slots) / mean(slots).max(f64::MIN_POSITIVE) + 0.02).ln()
 }
 
 fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// Standard deviation of a whole population.
 fn deviation(values: &[f64]) -> f64 {
     let centre = mean(values);
-    (values.iter().map(|value| (value - centre).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
-}
-
-/// Linear interpolation between order statistics (type 7 of Hyndman and Fan 1996); zero of nothing.
-pub(super) fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
-    let place = share * last as f64;
-    let (low, part) = (place.floor() as usize, place.fract());
-    sorted[low] + part * (sorted[(low + 1).min(last)] - sorted[low])
+    mean(&values.iter().map(|value| (value - centre).powi(2)).collect::<Vec<f64>>()).sqrt()
 }

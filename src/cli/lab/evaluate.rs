@@ -9,13 +9,17 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    evaluate::{self, Evaluation, Settings},
+    evaluate::{self, Evaluation, Settings, curves},
     lab::{self, Interrupt},
 };
 
 /// Arguments of `lab evaluate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Judge single curves instead: so many of each known cause
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000),
+        conflicts_with_all = ["tests", "pairs", "json", "plots"])]
+    curves: Option<u32>,
     /// How many tests to draw; 6000 take about an hour and a half
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     tests: u32,
@@ -54,6 +58,10 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if let (Some(recording), true) = (&self.judge, self.curves.is_some()) {
+            super::out::write(curves::render(&curves::again(recording)?).as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
         if let Some(recording) = &self.judge {
             if self.ablate {
                 return super::out::write(evaluate::ablate(recording, self.pairs)?.as_bytes());
@@ -65,7 +73,7 @@ impl Args {
             self.report(&evaluation)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let status = lab::contain(Interrupt::Ends, move || match self.measure() {
+        let status = lab::contain(Interrupt::Ends, move || match self.measure_what_is_asked() {
             Ok(()) => 0,
             Err(error) => {
                 eprintln!("throttlescope: {error:#}");
@@ -73,6 +81,38 @@ impl Args {
             }
         });
         Ok(super::finished(status))
+    }
+
+    fn measure_what_is_asked(&self) -> anyhow::Result<()> {
+        match self.curves {
+            Some(number) => self.measure_curves(number),
+            None => self.measure(),
+        }
+    }
+
+    fn measure_curves(&self, number: u32) -> anyhow::Result<()> {
+        let settings = curves::Settings {
+            curves: number,
+            seed: self.seed,
+            parallel: self.parallel as usize,
+            record: self.record.clone(),
+        };
+        let judged = curves::inside(&settings, &mut self.progress(number as usize * curves::KINDS.len()))?;
+        super::out::write(curves::render(&judged).as_bytes())?;
+        Ok(())
+    }
+
+    /// Counts on a terminal.
+    fn progress(&self, all: usize) -> impl FnMut() + use<> {
+        let shown = !self.quiet && stderr().is_terminal();
+        let mut done = 0;
+        move || {
+            done += 1;
+            if shown {
+                let end = if done == all { "\n" } else { "" };
+                let _gone = write!(stderr(), "\r{done} of {all}{end}");
+            }
+        }
     }
 
     fn measure(&self) -> anyhow::Result<()> {
@@ -83,17 +123,8 @@ impl Args {
             pairs: self.pairs,
             record: self.record.clone(),
         };
-        let shown = !self.quiet && stderr().is_terminal();
-        let mut done = 0;
-        let evaluation = evaluate::inside(&settings, &mut |_| {
-            done += 1;
-            if shown {
-                let _gone = write!(stderr(), "\r{done} of {}", settings.tests);
-            }
-        })?;
-        if shown {
-            let _gone = writeln!(stderr());
-        }
+        let mut progress = self.progress(settings.tests as usize);
+        let evaluation = evaluate::inside(&settings, &mut |_| progress())?;
         self.report(&evaluation)
     }
 
