@@ -26,8 +26,8 @@ use crate::{
 };
 
 use super::EvaluateError;
-use corpus::{Condition, Facts};
-pub use corpus::{KINDS, Kind};
+use corpus::Condition;
+pub use corpus::{Facts, KINDS, Kind};
 pub use table::render;
 
 /// Lanes of one laboratory; each transfer takes one.
