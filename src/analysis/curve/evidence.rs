@@ -82,7 +82,7 @@ const CHANCE: [Term; 18] = [
     Term { mark: |marks| marks.together, points: [(0.3, 0.00), (0.8, 3.13), (1.5, 3.10), (3.0, 3.18)] },
     Term { mark: |marks| marks.even, points: [(0.1, 0.00), (0.3, -0.73), (0.6, -1.36), (0.9, -3.11)] },
     Term { mark: |marks| marks.whole, points: [(-0.2, 0.00), (0.2, 0.68), (0.6, -0.29), (0.9, -0.48)] },
-    Term { mark: |marks| marks.clock, points: [(0.0, 0.00), (0.2, -0.20), (0.4, 1.35), (0.7, 3.14)] },
+    Term { mark: |marks| marks.clock, points: [(0.0, 0.00), (0.2, -0.20), (0.4, 1.35), (0.7, 3.15)] },
     Term { mark: |marks| marks.window, points: [(1.0, 0.00), (2.0, -3.02), (3.0, -1.17), (4.0, -0.43)] },
     Term { mark: |marks| marks.stall_rate, points: [(-6.0, 0.00), (-5.0, 1.10), (-4.0, 1.80), (-3.0, 3.98)] },
     Term { mark: |marks| marks.stall_time, points: [(0.1, 0.00), (0.25, 1.20), (0.5, 0.46), (0.5, 0.46)] },

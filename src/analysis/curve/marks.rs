@@ -296,7 +296,7 @@ fn clock(steps: &Steps, gaps: &[Gap]) -> f64 {
             .collect();
         (asked.iter().filter(|near| **near).count() as f64 + 0.5) / (asked.len() as f64 + 1.0)
     };
-    follows(1.0) - (follows(0.85) + follows(1.15)) / 2.0
+    follows(1.0) - f64::midpoint(follows(0.85), follows(1.15))
 }
 
 /// Of losses by chance, each alone, a few in a hundred hit the repair or the next segment as well. A bucket that is empty

@@ -16,7 +16,7 @@ use crate::{clock, model::CurvePoint};
 use super::corpus::Facts;
 
 /// A transfer that takes longer is cut here; its curve is judged as far as it came.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The other flows of a lane start so long before the one that is judged.
 const OTHERS_AHEAD: Duration = Duration::from_millis(700);
@@ -70,15 +70,14 @@ async fn download(client: Ipv4Addr, server: IpAddr, bytes: u64, read: &mut Read)
         if length == 0 {
             return Ok(());
         }
-        let come = match payload {
-            Some(before) => before + length as u64,
-            None => {
-                head.extend_from_slice(&buffer[..length]);
-                match head.windows(4).position(|four| four == b"\r\n\r\n") {
-                    Some(end) => (head.len() - end - 4) as u64,
-                    None if head.len() > HEAD_MAX => return Err(std::io::ErrorKind::InvalidData.into()),
-                    None => continue,
-                }
+        let come = if let Some(before) = payload {
+            before + length as u64
+        } else {
+            head.extend_from_slice(&buffer[..length]);
+            match head.windows(4).position(|four| four == b"\r\n\r\n") {
+                Some(end) => (head.len() - end - 4) as u64,
+                None if head.len() > HEAD_MAX => return Err(std::io::ErrorKind::InvalidData.into()),
+                None => continue,
             }
         };
         payload = Some(come);
