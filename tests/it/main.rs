@@ -19,6 +19,7 @@ mod health;
 mod kill;
 mod lab;
 mod measure;
+mod metamorphic;
 mod metrics;
 mod notify;
 mod page;
