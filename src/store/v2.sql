@@ -1,0 +1,1 @@
+-- Records may be of form 2 (`codec.rs`), which programs of version 1 cannot read. Those of form 1 stay as they are.
