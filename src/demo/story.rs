@@ -46,11 +46,15 @@ pub(super) async fn tell(
     time::sleep(NORMAL_FOR).await;
     throttle.set(true);
     tell(&Stage::Onset);
-    tell(&wait(&mut snapshots, found).await);
+    let was_found = wait(&mut snapshots, found).await;
+    tell(&was_found);
     time::sleep(FOUND_FOR).await;
     throttle.set(false);
     tell(&Stage::Lift);
-    tell(&wait(&mut snapshots, over).await);
+    // What was never found cannot be seen to end.
+    if was_found != Stage::Missed {
+        tell(&wait(&mut snapshots, over).await);
+    }
 }
 
 /// Waits until the verdict on the slowed name makes a stage.

@@ -215,6 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn every_text_is_shown_somewhere() {
+        let mut sources = String::new();
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                match entry.extension() {
+                    None => folders.push(entry),
+                    Some(kind) if kind == "rs" => sources.push_str(&std::fs::read_to_string(entry).unwrap()),
+                    Some(_) => {}
+                }
+            }
+        }
+        for key in Language::all()[0].texts.keys() {
+            assert!(sources.contains(&format!("\"{key}\"")), "{key} is nowhere used");
+        }
+    }
+
+    #[test]
     fn the_browser_and_the_address_choose() {
         let chosen = |asked, accepted| Language::choose(asked, accepted).code;
         assert_eq!(chosen(None, "de, tr-TR;q=0.8, en;q=0.9"), "en");

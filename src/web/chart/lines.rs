@@ -125,6 +125,8 @@ fn axes(
         let anchor = if index == TIMES { "end" } else { "middle" };
         label(html, anchor, x, PLOT.bottom + 19.0, &tick(language, span, index, TIMES));
     }
+    // The axis is the server's; scripts write only the other times in the reader's zone.
+    label(html, "start", 2.0, PLOT.bottom + 19.0, "UTC");
 }
 
 /// The time of day where the span is a day or less, else the date.

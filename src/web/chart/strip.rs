@@ -60,6 +60,8 @@ pub(crate) fn strip(
         label(html, "end", plot.left - 8.0, y + 17.0, &short);
         for bar in bars.iter().filter(|bar| bar.row == *row) {
             let (left, right) = (plot.x(share(bar.from)), plot.x(bar.until.map_or(1.0, share)));
+            // However short, it is seen, and within the picture.
+            let left = left.min(plot.right - 3.0);
             let until = bar
                 .until
                 .map_or_else(|| language.text("label.ongoing").to_owned(), |end| language.moment(end));

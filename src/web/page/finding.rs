@@ -4,11 +4,23 @@ use super::{
     View, evidence, incidents,
     parts::{self, Standing},
 };
-use crate::{model::FindingStatus, web::html::Html};
+use crate::{
+    model::{Comparison, FindingStatus},
+    web::html::Html,
+};
+
+fn id(comparison: Comparison) -> String {
+    format!("evidence-{}", comparison.name())
+}
+
+/// Where on its page the evidence by this comparison is.
+pub(super) fn anchor(comparison: Comparison) -> String {
+    format!("#{}", id(comparison))
+}
 
 /// One comparison.
 pub(super) fn section(html: &mut Html, view: &View, known: &FindingStatus) {
-    let id = format!("evidence-{}", known.comparison.name());
+    let id = id(known.comparison);
     html.open("section", &[("aria-labelledby", &id)]);
     let compared = evidence::comparison_text(view.language, known.comparison);
     html.leaf("h2", &[("id", &id)], &format!("{}: {compared}", view.text("label.evidence")));

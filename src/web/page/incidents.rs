@@ -14,6 +14,18 @@ const SPAN: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Most incidents that are listed; the rest is in the API and the export.
 const LISTED_MAX: usize = 40;
 
+/// What the table says of an incident.
+const COLUMNS: [&str; 8] = [
+    "label.verdict",
+    "label.onset",
+    "label.end",
+    "label.mechanism",
+    "label.share",
+    "label.tests",
+    "label.false_alarm",
+    "label.exchanges",
+];
+
 /// The incidents of one target or of all; nothing where there is no history.
 pub(super) fn section(html: &mut Html, view: &View, target: Option<&TargetId>) {
     if view.history.is_none() {
@@ -45,63 +57,65 @@ pub(super) fn section(html: &mut Html, view: &View, target: Option<&TargetId>) {
 }
 
 fn table(html: &mut Html, view: &View, incidents: &[PastIncident]) {
-    let language = view.language;
     html.open(
         "div",
         &[("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-labelledby", "incidents")],
     );
-    html.open("table", &[]);
+    // On a phone each incident is a block of lines, and its cells say what they are.
+    html.open("table", &[("class", "blocks"), ("role", "table")]);
     html.markup("<thead><tr>");
-    for key in [
-        "label.endpoint",
-        "label.verdict",
-        "label.onset",
-        "label.end",
-        "label.mechanism",
-        "label.share",
-        "label.tests",
-        "label.false_alarm",
-        "label.exchanges",
-    ] {
+    for key in ["label.endpoint"].into_iter().chain(COLUMNS) {
         html.leaf("th", &[("scope", "col")], view.text(key));
     }
     html.markup("</tr></thead><tbody>");
     for past in incidents {
-        let incident = &past.incident;
-        html.open("tr", &[]);
-        html.open("th", &[("scope", "row")]);
-        let href = view.href("target", &[("id", past.target.as_str())]);
-        html.leaf("a", &[("href", &href), ("dir", "ltr")], past.target.as_str());
-        html.close("th");
-        html.open("td", &[]);
-        parts::verdict(html, view, Standing::Judged(incident.verdict));
-        html.close("td");
-        html.open("td", &[]);
-        parts::moment(html, view, incident.onset);
-        html.close("td");
-        html.open("td", &[]);
-        match incident.end {
-            Some(end) => parts::moment(html, view, end),
-            None => html.text(view.text("label.ongoing")),
-        }
-        html.close("td");
-        html.leaf("td", &[], past.mechanism.map_or("–", |known| evidence::mechanism(language, known)));
-        html.leaf("td", &[], &language.percent(incident.share));
-        html.leaf("td", &[], &language.number(incident.tests as f64, 0));
-        html.leaf("td", &[], &chance(view, incident.false_alarm_bound));
-        html.open("td", &[]);
-        for (index, id) in past.exchanges.iter().take(3).enumerate() {
-            let name = language.number(index as f64 + 1.0, 0);
-            let label = format!("{} {name}", view.text("label.exchange"));
-            let href = view.href("exchange", &[("id", id)]);
-            html.leaf("a", &[("href", &href), ("aria-label", &label)], &name);
-            html.text(" ");
-        }
-        html.close("td");
-        html.close("tr");
+        row(html, view, past);
     }
     html.markup("</tbody></table>");
     html.close("div");
+}
+
+fn row(html: &mut Html, view: &View, past: &PastIncident) {
+    let (language, incident) = (view.language, &past.incident);
+    html.open("tr", &[("role", "row")]);
+    html.open("th", &[("scope", "row")]);
+    let href = view.href("target", &[("id", past.target.as_str())]);
+    html.leaf("a", &[("href", &href), ("dir", "ltr")], past.target.as_str());
+    html.close("th");
+    for column in COLUMNS {
+        let class = if column == "label.mechanism" { "words" } else { "" };
+        html.open("td", &[("role", "cell"), ("class", class), ("data-label", view.text(column))]);
+        match column {
+            "label.verdict" => parts::verdict(html, view, Standing::Judged(incident.verdict)),
+            "label.onset" => parts::moment(html, view, incident.onset),
+            "label.end" => match incident.end {
+                Some(end) => parts::moment(html, view, end),
+                None => html.text(view.text("label.ongoing")),
+            },
+            "label.mechanism" => {
+                html.text(past.mechanism.map_or("–", |known| evidence::mechanism(language, known)));
+            }
+            "label.share" => html.text(&language.percent(incident.share)),
+            "label.tests" => html.text(&language.number(incident.tests as f64, 0)),
+            "label.false_alarm" => html.text(&chance(view, incident.false_alarm_bound)),
+            _ => evidence_of(html, view, past),
+        }
+        html.close("td");
+    }
+    html.close("tr");
+}
+
+/// A few of the exchanges that it rests on.
+fn evidence_of(html: &mut Html, view: &View, past: &PastIncident) {
+    html.open("span", &[]);
+    for (index, id) in past.exchanges.iter().take(3).enumerate() {
+        let name = view.language.number(index as f64 + 1.0, 0);
+        let label = format!("{} {name}", view.text("label.exchange"));
+        let href = view.href("exchange", &[("id", id)]);
+        html.leaf("a", &[("href", &href), ("aria-label", &label)], &name);
+        html.text(" ");
+    }
+    html.close("span");
 }
 
 /// A probability as people read small ones.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     catalog,
-    model::{Role, TargetStatus},
+    model::{Role, TargetStatus, Verdict},
     web::html::Html,
 };
 
@@ -20,7 +20,8 @@ fn platform_name(id: &str) -> &str {
     BUILTIN.iter().find(|platform| platform.id == id).map_or(id, |platform| &platform.name)
 }
 
-/// The platform of a target: its id's, or the one that owns its name, as with names on a measurement server.
+/// The platform of a target: its id's, or the one that owns its name, as with names on a measurement server. Of a name there
+/// that no platform owns, the name itself.
 fn platform_of(target: &TargetStatus) -> &str {
     let id = target.id.as_str();
     let own = target.id.platform().unwrap_or(id);
@@ -29,7 +30,8 @@ fn platform_of(target: &TargetStatus) -> &str {
     }
     let name = id.rsplit('/').next().unwrap_or_default();
     let owner = BUILTIN.iter().find(|platform| platform.owns(name) || platform.owns(&target.host));
-    owner.map_or(own, |platform| &platform.id)
+    let via = if name.contains('.') { name } else { own };
+    owner.map_or(via, |platform| &platform.id)
 }
 
 /// The targets of one platform.
@@ -94,11 +96,17 @@ fn answer(view: &View, platforms: &[Platform]) -> String {
         .filter(|platform| platform.standing().accuses())
         .map(|platform| platform_name(platform.id).to_owned())
         .collect();
-    let judged =
-        platforms.iter().filter(|platform| matches!(platform.standing(), Standing::Judged(_))).count();
+    let count = |which: fn(Verdict) -> bool| {
+        let holds =
+            |platform: &&Platform| matches!(platform.standing(), Standing::Judged(verdict) if which(verdict));
+        platforms.iter().filter(holds).count()
+    };
+    // Who could not decide has not found that there is nothing.
+    let (judged, decided) = (count(|_| true), count(|verdict| verdict != Verdict::Inconclusive));
     match accused.as_slice() {
         [] if judged == 0 => view.text("answer.waiting").to_owned(),
-        [] if judged < platforms.len() => {
+        [] if decided == 0 => view.text("answer.undecided").to_owned(),
+        [] if decided < platforms.len() => {
             format!("{} {}", view.text("answer.none"), view.text("answer.unsure"))
         }
         [] => view.text("answer.none").to_owned(),

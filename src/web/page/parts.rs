@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::View;
 use crate::{
-    model::{TargetStatus, Vantage, Verdict},
+    model::{Network, TargetStatus, Verdict},
     web::{html::Html, texts::Language},
 };
 
@@ -134,16 +134,15 @@ pub(super) fn head(html: &mut Html, title: &str) {
 pub(super) fn header(html: &mut Html, view: &View) {
     let language = view.language;
     html.leaf("a", &[("class", "skip"), ("href", "#main")], view.text("page.skip"));
+    html.open("header", &[]);
     if view.emulated {
         html.leaf("p", &[("class", "emulated"), ("role", "note")], view.text("page.emulated"));
     }
     if !view.snapshot.store_writable && view.history.is_some() {
         html.leaf("p", &[("class", "emulated"), ("role", "note")], view.text("page.store_unwritable"));
     }
-    html.open("header", &[]);
     html.leaf("a", &[("class", "name"), ("href", &view.href("", &[]))], view.text("page.title"));
-    let vantage =
-        vantage(&view.snapshot.vantage).unwrap_or_else(|| view.text("page.vantage_unknown").to_owned());
+    let vantage = vantage(view).unwrap_or_else(|| view.text("page.vantage_unknown").to_owned());
     html.leaf("p", &[("class", "vantage")], &language.fill("page.measured_from", &[("vantage", &vantage)]));
     html.open("nav", &[("aria-label", view.text("page.languages"))]);
     html.open("ul", &[("class", "languages")]);
@@ -168,11 +167,12 @@ pub(super) fn header(html: &mut Html, view: &View) {
 }
 
 /// Country, operator and network, as far as they are configured.
-fn vantage(vantage: &Vantage) -> Option<String> {
+fn vantage(view: &View) -> Option<String> {
+    let vantage = &view.snapshot.vantage;
     let asn = vantage.asn.map(|asn| format!("AS{asn}"));
     let network = vantage.network.map(|network| match network {
-        crate::model::Network::Fixed => "fixed".to_owned(),
-        crate::model::Network::Mobile => "mobile".to_owned(),
+        Network::Fixed => view.text("network.fixed").to_owned(),
+        Network::Mobile => view.text("network.mobile").to_owned(),
     });
     let parts: Vec<String> =
         [vantage.country.clone(), vantage.operator.clone(), asn, network].into_iter().flatten().collect();

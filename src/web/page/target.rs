@@ -1,5 +1,7 @@
 //! One target: the sentence, the evidence, the curves that convince, history, incidents, exchanges.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
     parts::{self, Standing},
 };
 use crate::{
-    model::{Measurement, Phase, Quantiles, TargetId, TargetStatus},
+    model::{Measurement, Phase, Quantiles, TargetId, TargetStatus, Verdict},
     web::{
         chart::{self, Line},
         history::Bin,
@@ -18,13 +20,26 @@ use crate::{
 /// Exchanges that are listed.
 const EXCHANGES_LISTED: usize = 30;
 
-/// The spans of the history: name in addresses, text, hours, bins. Bins are multiples of the usual five minutes.
-const SPANS: [(&str, &str, i64, usize); 4] = [
-    ("hour", "label.hour", 1, 12),
-    ("day", "label.day", 24, 96),
-    ("week", "label.week", 7 * 24, 84),
-    ("month", "label.month", 30 * 24, 120),
+/// A span of the history.
+struct Span {
+    /// In addresses.
+    name: &'static str,
+    text: &'static str,
+    minutes: i64,
+    bins: usize,
+}
+
+/// The spans of the history. Bins are multiples of the usual five minutes.
+const SPANS: [Span; 4] = [
+    Span { name: "hour", text: "label.hour", minutes: 60, bins: 12 },
+    Span { name: "day", text: "label.day", minutes: 24 * 60, bins: 96 },
+    Span { name: "week", text: "label.week", minutes: 7 * 24 * 60, bins: 84 },
+    Span { name: "month", text: "label.month", minutes: 30 * 24 * 60, bins: 120 },
 ];
+
+/// Where it is measured every few seconds, as in the demonstration, a day would show it as one point.
+const QUICK: Span = Span { name: "minutes", text: "label.ten_minutes", minutes: 10, bins: 60 };
+const QUICK_INTERVAL_MAX: Duration = Duration::from_secs(20);
 
 pub(super) fn page(view: &View) -> Page {
     let Some(id) = view.parameters.id.as_deref().map(TargetId::new) else { return Page::Missing };
@@ -49,11 +64,17 @@ pub(super) fn page(view: &View) -> Page {
 fn verdict(html: &mut Html, view: &View, target: &TargetStatus) {
     let language = view.language;
     let standing = Standing::of(target);
+    let basis = target.basis.as_ref().map(|known| known.comparison);
     html.open("section", &[("class", "verdict-panel"), ("aria-label", view.text("label.verdict"))]);
     parts::verdict(html, view, standing);
     if let (Standing::Judged(_), Some(known)) = (standing, &target.basis) {
         let said = evidence::sentence(view, target.id.as_str(), known.comparison, &known.finding);
         html.leaf("p", &[("class", "sentence")], &said);
+        // Why there is no answer, in a sentence; all of the reasons are further below.
+        let unclear = matches!(known.finding.verdict, Verdict::Inconclusive | Verdict::Degraded);
+        if let Some(doubt) = known.finding.caveats.first().filter(|_| unclear) {
+            html.leaf("p", &[("class", "note")], &evidence::caveat(language, doubt));
+        }
     }
     html.open("dl", &[("class", "facts")]);
     if let Some(since) = target.since {
@@ -81,6 +102,12 @@ fn verdict(html: &mut Html, view: &View, target: &TargetStatus) {
         html.close("div");
     }
     html.close("dl");
+    // The verdict rests on the finding of this comparison, which has a section of its own below.
+    if let Some(known) = target.findings.iter().find(|known| Some(known.comparison) == basis) {
+        html.open("p", &[]);
+        html.leaf("a", &[("href", &finding::anchor(known.comparison))], view.text("label.see_evidence"));
+        html.close("p");
+    }
     html.close("section");
 }
 
@@ -125,25 +152,28 @@ fn curves(html: &mut Html, view: &View, target: &TargetStatus) {
 fn history(html: &mut Html, view: &View, target: &TargetStatus) {
     html.open("section", &[("aria-labelledby", "history")]);
     html.leaf("h2", &[("id", "history")], view.text("label.history"));
+    let quick = (target.effective_interval <= QUICK_INTERVAL_MAX).then_some(&QUICK);
     let asked = view.parameters.span.as_deref();
-    let (name, _, hours, bins) = *SPANS.iter().find(|span| asked == Some(span.0)).unwrap_or(&SPANS[1]);
+    let shown = quick.into_iter().chain(&SPANS).find(|span| asked == Some(span.name));
+    let shown = shown.or(quick).unwrap_or(&SPANS[1]);
     html.open("nav", &[("aria-label", view.text("label.span"))]);
     html.open("ul", &[("class", "spans")]);
-    for (other, text, ..) in SPANS {
-        let href = format!("{}#history", view.href("target", &[("id", target.id.as_str()), ("span", other)]));
+    for span in quick.into_iter().chain(&SPANS) {
+        let query = [("id", target.id.as_str()), ("span", span.name)];
+        let href = format!("{}#history", view.href("target", &query));
         let mut attributes = vec![("href", href.as_str())];
-        if other == name {
+        if span.name == shown.name {
             attributes.push(("aria-current", "true"));
         }
         html.open("li", &[]);
-        html.leaf("a", &attributes, view.text(text));
+        html.leaf("a", &attributes, view.text(span.text));
         html.close("li");
     }
     html.close("ul");
     html.close("nav");
     let now = view.snapshot.at;
-    let from = now.checked_sub(SignedDuration::from_hours(hours)).unwrap_or(Timestamp::MIN);
-    if let Some(found) = view.ask(html, |history| history.series(&target.id, [from, now], bins)) {
+    let from = now.checked_sub(SignedDuration::from_mins(shown.minutes)).unwrap_or(Timestamp::MIN);
+    if let Some(found) = view.ask(html, |history| history.series(&target.id, [from, now], shown.bins)) {
         html.open("div", &[("class", "pair")]);
         charts(html, view, &found, [from, now]);
         html.close("div");
@@ -170,7 +200,7 @@ fn charts(html: &mut Html, view: &View, bins: &[Bin], span: [Timestamp; 2]) {
         language.rate(bits / 8.0)
     });
     let lines = Phase::ALL.map(|phase| Line {
-        name: phase.name(),
+        name: phase_text(view, phase),
         class: ["p1", "p2", "p3", "p4", "p5"][phase as usize],
         values: bins.iter().map(|bin| bin.phases_s[phase as usize]).collect(),
     });
@@ -259,10 +289,12 @@ fn exchanges(html: &mut Html, view: &View, target: &TargetStatus) {
         );
         html.open("table", &[]);
         html.markup("<thead><tr>");
-        for key in
-            ["label.time", "label.role", "label.name_shown", "label.result", "label.duration", "label.bytes"]
-        {
+        for key in ["label.time", "label.role", "label.result"] {
             html.leaf("th", &[("scope", "col")], view.text(key));
+        }
+        // A phone has no room for these; they are a click away.
+        for key in ["label.name_shown", "label.duration", "label.bytes"] {
+            html.leaf("th", &[("scope", "col"), ("class", "roomy")], view.text(key));
         }
         html.markup("</tr></thead><tbody>");
         for measurement in &found {
@@ -283,9 +315,9 @@ fn exchange_row(html: &mut Html, view: &View, measurement: &Measurement) {
     html.close("a");
     html.close("th");
     html.leaf("td", &[], super::exchange::role(view, exchange.role));
-    html.leaf("td", &[("dir", "ltr")], &exchange.name);
-    html.leaf("td", &[], &super::exchange::outcome(view, exchange));
-    html.leaf("td", &[], &view.language.duration(exchange.duration));
-    html.leaf("td", &[], &view.language.size(exchange.bytes as f64));
+    html.leaf("td", &[("class", "words")], &super::exchange::outcome(view, exchange));
+    html.leaf("td", &[("class", "roomy"), ("dir", "ltr")], &exchange.name);
+    html.leaf("td", &[("class", "roomy")], &view.language.duration(exchange.duration));
+    html.leaf("td", &[("class", "roomy")], &view.language.size(exchange.bytes as f64));
     html.close("tr");
 }
