@@ -6,6 +6,7 @@
 
 mod analyze;
 mod architecture;
+mod browser;
 mod catalog;
 mod compare;
 mod config;
@@ -25,10 +26,12 @@ mod notify;
 mod page;
 mod probe;
 mod prometheus;
+mod seed;
 mod series;
 mod serve;
 mod store;
 mod support;
+mod versions;
 mod watch;
 mod web;
 mod year;

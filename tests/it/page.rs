@@ -1,6 +1,6 @@
-//! The status page over a made-up year: complete without scripts, in every language, small, escaped; and in a real browser.
+//! The status page over a made-up year: complete without scripts, in every language, small, escaped.
 
-use std::{io::Write, path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::StatusCode;
@@ -15,13 +15,12 @@ use throttlescope::{
 
 use super::{
     metrics::exchange,
-    support::program,
     web::{Web, client, start_with},
 };
 
 const NOW: &str = "2026-11-23T21:05:00Z";
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
@@ -275,7 +274,7 @@ fn status(id: &str, role: Role, verdict: Option<Verdict>, stale: bool, caveats: 
 }
 
 /// Every verdict, every standing, every caveat.
-fn snapshot() -> Snapshot {
+pub(crate) fn snapshot() -> Snapshot {
     let subject = |id: &str, verdict| status(id, Role::Subject, Some(verdict), false, Vec::new());
     let mut images = subject("twitter/images", Verdict::Throttled);
     images.findings[0].finding.caveats = vec![Caveat::Patchy(0.97), Caveat::CertificateUnchecked];
@@ -480,24 +479,4 @@ async fn pages_hear_of_what_is_new_and_let_go_at_shutdown() {
     assert!(String::from_utf8_lossy(&chunk).contains("event: snapshot"), "{chunk:?}");
     web.stop.take().unwrap().send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(20), web.task).await.expect("the server ends").unwrap();
-}
-
-/// Looks at every page in Chromium, light and dark, phone and desktop, and asks axe-core what is wrong with it. Needs
-/// `node`, `chromium`, and `THROTTLESCOPE_NODE_MODULES` with playwright-core and axe-core; screenshots go to
-/// `THROTTLESCOPE_SCREENSHOTS` if that is set.
-#[tokio::test]
-async fn a_real_browser_finds_nothing_wrong() {
-    let (Some(node), Some(chromium)) = (program("node"), program("chromium")) else { return };
-    let Some(modules) = std::env::var_os("THROTTLESCOPE_NODE_MODULES") else {
-        eprintln!("skipped: THROTTLESCOPE_NODE_MODULES names no folder with playwright-core and axe-core");
-        return;
-    };
-    let web = year().await;
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser/check.cjs");
-    let mut command = Command::new(node);
-    command.arg(script).arg(web.url("")).arg(chromium).env("NODE_PATH", modules);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    println!("{said}");
-    assert!(output.status.success(), "{said}");
 }

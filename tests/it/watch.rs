@@ -11,7 +11,10 @@ use std::{
 };
 
 use serde_json::Value;
-use throttlescope::demo::{Relay, Throttle};
+use throttlescope::{
+    demo::{Relay, Throttle},
+    model::Verdict,
+};
 
 use crate::{serve::Server, support::Daemon};
 
@@ -237,7 +240,8 @@ fn metrics_page_and_store_say_the_same() {
     daemon.wait_until("all of it is stored", |daemon| count(daemon, OF_SUBJECT) >= before);
     let stored = count(&daemon, OF_SUBJECT);
     assert!(stored <= daemon.metric(EXCHANGES).unwrap());
-    let now = throttlescope::clock::wall();
+    // What ended two seconds ago is written.
+    let now = throttlescope::clock::wall() - jiff::SignedDuration::from_secs(2);
     let from = now - jiff::SignedDuration::from_hours(1);
     let path = format!("/api/v1/series?target=lab%2Fslow.example&from={from}&until={now}&bins=1");
     let series = json(&daemon, &path);
@@ -245,16 +249,65 @@ fn metrics_page_and_store_say_the_same() {
     let until = now.as_microsecond();
     let restricted = format!("{OF_SUBJECT} AND at < {until}");
     assert_eq!(bin["exchanges"].as_f64(), Some(count(&daemon, &restricted)));
+    assert_eq!(bin["failures"].as_f64(), Some(count(&daemon, &format!("{restricted} AND e.flags & 1 = 1"))));
     // The lower median.
-    let median = format!(
-        "WITH g AS (SELECT e.goodput FROM exchanges e JOIN targets t ON t.n = e.target WHERE t.id = 'lab/slow.example'
-         AND e.role = 0 AND e.goodput IS NOT NULL AND at < {until} ORDER BY e.goodput)
-         SELECT CAST(goodput AS REAL) FROM g LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM g)"
-    );
-    assert_eq!(bin["goodput_bytes_per_second"].as_f64(), Some(count(&daemon, &median)));
+    let median = |role: u32| {
+        let of = format!(
+            "WITH g AS (SELECT e.goodput FROM exchanges e JOIN targets t ON t.n = e.target WHERE t.id = 'lab/slow.example'
+             AND e.role = {role} AND e.goodput IS NOT NULL AND at < {until} ORDER BY e.goodput)
+             SELECT CAST(goodput AS REAL) FROM g LIMIT 1 OFFSET (SELECT (count(*) - 1) / 2 FROM g)"
+        );
+        Some(count(&daemon, &of))
+    };
+    assert_eq!(bin["goodput_bytes_per_second"].as_f64(), median(0));
+    assert_eq!(bin["control_goodput_bytes_per_second"].as_f64(), median(1));
+    let stood =
+        format!("SELECT CAST(verdict AS REAL) FROM exchanges WHERE at < {until} ORDER BY at DESC LIMIT 1");
+    let stood = Verdict::ALL[count(&daemon, &stood) as usize];
+    assert_eq!(bin["verdict"].as_str(), Some(stood.name()));
     let (_, page) = daemon.get("/target?id=lab%2Fslow.example");
-    let newest = "SELECT CAST(max(round) AS REAL) FROM exchanges WHERE at < ";
-    assert!(count(&daemon, &format!("{newest}{until}")) > 0.0 && page.contains("exchange?id="));
+    assert!(page.contains("exchange?id="));
+
+    line.throttle.set(true);
+    daemon.wait_until("the incident is found", |daemon| daemon.metric(ACTIVE) == Some(1.0));
+    daemon.wait_until("it is stored", |daemon| count(daemon, &incidents("count(*)")) > 0.0);
+    incident_is_the_same_everywhere(&daemon, true);
+    line.throttle.set(false);
+    daemon.wait_until("the lift is found", |daemon| daemon.metric(ACTIVE) == Some(0.0));
+    daemon.wait_until("it is stored", |daemon| count(daemon, &incidents("count(ended)")) > 0.0);
+    incident_is_the_same_everywhere(&daemon, false);
+}
+
+/// A number that the table of incidents gives.
+fn incidents(what: &str) -> String {
+    format!("SELECT CAST({what} AS REAL) FROM incidents")
+}
+
+/// Metrics, API, page and store agree on the one incident there is.
+fn incident_is_the_same_everywhere(daemon: &Daemon, lasts: bool) {
+    assert_eq!(daemon.metric(COUNTED), Some(1.0));
+    assert_eq!(count(daemon, &incidents("count(*)")), 1.0);
+    let told = json(daemon, "/api/v1/incidents");
+    let told = told["incidents"].as_array().unwrap();
+    assert_eq!(told.len(), 1);
+    let (_, page) = daemon.get("/target?id=lab%2Fslow.example");
+    let agree = |key: &str, column: &str| {
+        let at: jiff::Timestamp = told[0][key].as_str().unwrap().parse().unwrap();
+        assert_eq!(at.as_microsecond() as f64, count(daemon, &incidents(column)), "{key}");
+        assert!(page.contains(&format!("datetime=\"{at}\"")), "{key} is not on the page");
+    };
+    agree("onset", "onset");
+    if lasts {
+        assert!(told[0]["end"].is_null() && page.contains("goes on"));
+        let status = json(daemon, "/api/v1/status");
+        let of =
+            status["targets"].as_array().unwrap().iter().find(|of| of["id"] == "lab/slow.example").unwrap();
+        assert_eq!((of["verdict"].as_str(), daemon.metric(VERDICT)), (Some("throttled"), Some(1.0)));
+        assert!(page.contains("verdict throttled"));
+    } else {
+        agree("end", "ended");
+        assert!(!page.contains("goes on"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
