@@ -32,11 +32,11 @@ impl Prometheus {
     /// program is not installed.
     pub(crate) fn start(address: SocketAddr, native: bool, rules: &[&Path]) -> Option<Self> {
         let targets = serde_json::json!([{"targets": [address.to_string()]}]);
-        Self::start_with(targets, native, serde_json::json!({"rule_files": rules}))
+        Self::start_with(&targets, native, serde_json::json!({"rule_files": rules}))
     }
 
     /// The same for the `static_configs` of one job, with more of the configuration.
-    pub(crate) fn start_with(targets: Value, native: bool, mut config: Value) -> Option<Self> {
+    pub(crate) fn start_with(targets: &Value, native: bool, mut config: Value) -> Option<Self> {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let program = program("prometheus")?;
         let folder = tempfile::tempdir().unwrap();

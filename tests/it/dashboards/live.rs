@@ -67,7 +67,8 @@ fn lapsed(rules: &str) -> String {
             };
             match part[..digits].parse::<u64>() {
                 Ok(number) if seconds > 0 => {
-                    out.push_str(&format!("{}ms{}", number * seconds * 1000 / LAPSE, &part[digits + 1..]));
+                    let milliseconds = number * seconds * 1000 / LAPSE;
+                    out.push_str(&[&milliseconds.to_string(), "ms", &part[digits + 1..]].concat());
                 }
                 _ => out.push_str(part),
             }
@@ -124,7 +125,7 @@ impl Course<'_> {
     /// Until shortly before the lift.
     async fn last_moment(&self) {
         if let Switch::Timed(start) = self.switch {
-            tokio::time::sleep_until((start + LIFT - Duration::from_secs(10)).into()).await;
+            tokio::time::sleep_until((start + LIFT.saturating_sub(Duration::from_secs(10))).into()).await;
         }
     }
 
@@ -229,9 +230,9 @@ impl Observers {
             "rule_files": files,
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [manager.address.to_string()]}]}]},
         });
-        let classic = Prometheus::start_with(json!(targets), false, config)?;
+        let classic = Prometheus::start_with(&json!(targets), false, config)?;
         let targets = json!([instance(probe.address, "probe"), instance(troubled.address, "troubled")]);
-        let native = Prometheus::start_with(targets, true, json!({"rule_files": files}))?;
+        let native = Prometheus::start_with(&targets, true, json!({"rule_files": files}))?;
         Some(Self { classic, native, _rules: folder })
     }
 
@@ -264,7 +265,7 @@ async fn watch(course: Course<'_>) {
     for (prometheus, _) in observers.both() {
         for (alert, instance) in RAISED {
             let is_early = !matches!(alert, "ThrottlescopeDown" | "ThrottlescopeSilent");
-            if is_early && (!instance.is_empty() || std::ptr::eq(prometheus, &observers.classic)) {
+            if is_early && (!instance.is_empty() || std::ptr::eq(prometheus, &raw const observers.classic)) {
                 until("the alert is raised", prometheus, &firing(alert, instance)).await;
             }
         }
@@ -452,7 +453,6 @@ fn the_same_in_the_laboratory() {
         return;
     }
     let test = std::env::current_exe().unwrap();
-    let seconds = |span: Duration| format!("{}s", span.as_secs());
     let status = Command::new(env!("CARGO_BIN_EXE_throttlescope"))
         .args([
             "lab",
