@@ -83,6 +83,8 @@ pub struct SendError {
     pub problem: String,
     /// It may arrive later: the receiver was not reached, or was busy.
     pub again: bool,
+    /// So long the receiver asked to be left alone.
+    pub after: Option<Duration>,
 }
 
 /// Sends messages.
@@ -102,7 +104,8 @@ impl Sender {
             .no_proxy()
             .user_agent(concat!("throttlescope/", env!("CARGO_PKG_VERSION")))
             .build();
-        let client = client.map_err(|error| SendError { problem: describe(&error), again: false })?;
+        let client =
+            client.map_err(|error| SendError { problem: describe(&error), again: false, after: None })?;
         Ok(Self { client })
     }
 
@@ -127,7 +130,7 @@ impl Sender {
         };
         let response = request.send().await.map_err(|error| {
             let problem = describe(&error);
-            SendError { problem, again: true }
+            SendError { problem, again: true, after: None }
         })?;
         let status = response.status();
         if status.is_success() {
@@ -135,8 +138,14 @@ impl Sender {
         }
         let again = status.is_server_error()
             || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-        Err(SendError { problem: format!("it answered {status}"), again })
+        Err(SendError { problem: format!("it answered {status}"), again, after: retry_after(&response) })
     }
+}
+
+/// The seconds of a `Retry-After`; dates are as good as none, our clocks may differ.
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    let value = response.headers().get(reqwest::header::RETRY_AFTER)?;
+    Some(Duration::from_secs(value.to_str().ok()?.trim().parse().ok()?))
 }
 
 /// A header value: letters that are none are left out.

@@ -112,8 +112,14 @@ impl Args {
     }
 
     fn start_logging(&self) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.log_level)
-            .with_context(|| format!("--log.level {}: not a level", self.log_level))?;
+        // A word that is no level would be taken for the name of a part of the program, and everything else be silent.
+        let level = &self.log_level;
+        let known =
+            level.contains(['=', ',']) || level.parse::<tracing::level_filters::LevelFilter>().is_ok();
+        let filter = EnvFilter::try_new(level).ok().filter(|_| known);
+        let filter = filter.with_context(|| {
+            format!("--log.level {level}: not a level; it is one of error, warn, info, debug, trace")
+        })?;
         let registry = tracing_subscriber::registry().with(filter);
         match self.log_format {
             LogFormat::Logfmt => registry

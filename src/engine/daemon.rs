@@ -145,7 +145,7 @@ impl Daemon {
             snapshots,
             started_at,
             epoch: clock::now(),
-            clock: SteadyClock::new(clock::now(), started_at),
+            clock: SteadyClock::new(clock::now(), started_at, restored.last_run.map(|run| run.seen_at)),
             rounds: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
         };

@@ -21,6 +21,9 @@ use crate::{
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_mins(30);
 
+/// A receiver that asks to be left alone gets at most so long.
+const ASKED_MAX: Duration = Duration::from_hours(2);
+
 /// A message that did not arrive for so long says nothing new any more.
 const GIVEN_UP_AFTER: Duration = Duration::from_hours(48);
 
@@ -133,7 +136,7 @@ impl Notifier {
                 if pending.attempts == 0 {
                     warn!(%receiver, %error, "notification not sent; it is tried again");
                 }
-                pending.due = clock::now() + pause(pending.attempts);
+                pending.due = clock::now() + pause(pending.attempts, error.after);
                 pending.attempts = pending.attempts.saturating_add(1);
                 return;
             }
@@ -166,8 +169,10 @@ impl Notifier {
     }
 }
 
-fn pause(attempts: u32) -> Duration {
-    PAUSE_MIN.saturating_mul(2_u32.saturating_pow(attempts)).min(PAUSE_MAX)
+/// How long to wait after so many failed attempts, when the receiver asked for `after`.
+fn pause(attempts: u32, after: Option<Duration>) -> Duration {
+    let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(attempts)).min(PAUSE_MAX);
+    after.map_or(pause, |after| pause.max(after.min(ASKED_MAX)))
 }
 
 async fn sleep_until(due: Option<Instant>) {

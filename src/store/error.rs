@@ -32,6 +32,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// It is a folder.
+    #[error("{}: is a folder; name a file under [store] path", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// It is damaged, or no database at all.
     #[error(
         "{}: is damaged or no database ({problem}); move it away and history begins anew by itself, nothing was changed",

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::StoreError;
 
 /// `tscp`: says that a database is ours (`PRAGMA application_id`).
-const APPLICATION: i64 = 0x7473_6370;
+pub(super) const APPLICATION: u32 = 0x7473_6370;
 
 /// Each step makes a database of its index into one of the next version. Steps that were released never change.
 const STEPS: [&str; 2] = [include_str!("v1.sql"), include_str!("v2.sql")];
@@ -23,6 +23,9 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sentence = |error: rusqlite::Error| StoreError::of(path, &error);
+    if path.is_dir() {
+        return Err(StoreError::Folder { path: path.to_owned() });
+    }
     let mut connection = Connection::open_with_flags(path, flags).map_err(sentence)?;
     connection.busy_timeout(BUSY).map_err(sentence)?;
     // A root file system that is read-only has no place for temporary files.
@@ -45,6 +48,9 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     if !path.exists() {
         return Err(StoreError::Missing { path: path.to_owned() });
+    }
+    if path.is_dir() {
+        return Err(StoreError::Folder { path: path.to_owned() });
     }
     let sentence = |error: rusqlite::Error| StoreError::of(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -88,7 +94,7 @@ fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
             .map_err(|error| StoreError::of(path, &error))
     };
     let (found, application) = (number("user_version")?, number("application_id")?);
-    if application == APPLICATION {
+    if application == i64::from(APPLICATION) {
         return if found > VERSION {
             Err(StoreError::Newer { path: path.to_owned(), found })
         } else {

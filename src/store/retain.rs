@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
 
-use super::{Settings, write::micros};
+use super::{
+    Settings,
+    write::{micros, moment},
+};
 use crate::clock::Instant;
 
 /// Rounds that go in one transaction: the writer must not be kept from its queue for long.
@@ -27,19 +30,52 @@ const CLOCK_TRUSTED_AFTER: Duration = Duration::from_hours(6);
 /// Both clocks agree within this.
 const CLOCK_AGREES: SignedDuration = SignedDuration::from_mins(5);
 
-/// Whether the wall clock can be believed when it says that something is old.
+/// What is deleted by age is at most so many times the time that really passed: a clock that is wrong for a day may cost
+/// a few weeks of the oldest rounds, never all of them.
+const CATCHES_UP: i32 = 24;
+
+/// The wall clock, as far as it can be believed when it says that something is old.
 #[derive(Debug)]
 pub(super) struct TrustedClock {
     since: (Instant, Timestamp),
+    /// What was believed last, and when.
+    reached: Option<(Instant, Timestamp)>,
 }
 
 impl TrustedClock {
     pub(super) const fn new(now: Instant, wall: Timestamp) -> Self {
-        Self { since: (now, wall) }
+        Self { since: (now, wall), reached: None }
+    }
+
+    /// The time by which age is told; `None` where nothing is to be deleted by age now. `oldest` is that of what is
+    /// there: at first nothing of it goes.
+    pub(super) fn believed(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        oldest: Option<Timestamp>,
+        retention: Duration,
+    ) -> Option<Timestamp> {
+        if !self.agrees(now, wall) {
+            return None;
+        }
+        let later = |at: Timestamp, by: SignedDuration| at.checked_add(by).unwrap_or(Timestamp::MAX);
+        let signed = |by: Duration| SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+        let limit = match (self.reached, oldest) {
+            (Some((since, reached)), _) => {
+                let passed = signed(now.saturating_duration_since(since));
+                later(reached, passed.checked_mul(CATCHES_UP).unwrap_or(SignedDuration::MAX))
+            }
+            (None, Some(oldest)) => later(oldest, signed(retention)),
+            (None, None) => wall,
+        };
+        let believed = wall.min(limit);
+        self.reached = Some((now, believed));
+        Some(believed)
     }
 
     /// Looks at both clocks; `true` where they have gone together for long enough. A jump starts the wait anew.
-    pub(super) fn agrees(&mut self, now: Instant, wall: Timestamp) -> bool {
+    fn agrees(&mut self, now: Instant, wall: Timestamp) -> bool {
         let elapsed = now.saturating_duration_since(self.since.0);
         let by_wall = wall.duration_since(self.since.1);
         let apart = by_wall - SignedDuration::try_from(elapsed).unwrap_or(SignedDuration::MAX);
@@ -49,6 +85,16 @@ impl TrustedClock {
         }
         elapsed >= CLOCK_TRUSTED_AFTER
     }
+}
+
+/// The moment of the oldest exchange.
+pub(super) fn oldest(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let micros: Option<i64> = connection.query_row(
+        "SELECT min((SELECT min(at) FROM exchanges WHERE target = n)) FROM targets",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(micros.map(moment))
 }
 
 /// Deletes some of what is beyond its time; `true` when there may be more.
@@ -151,5 +197,27 @@ mod tests {
         assert!(!clock.agrees(start + hours(9), later(9 + 24 * 365)), "the wait begins anew");
         assert!(!clock.agrees(start + hours(10), later(10)), "and back");
         assert!(clock.agrees(start + hours(17), later(17)));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_stays_wrong_costs_the_oldest_alone() {
+        let wall: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let start = crate::clock::now();
+        let days = |n: i64| SignedDuration::from_hours(24 * n);
+        let retention = Duration::from_hours(24 * 90);
+        let oldest = Some(wall - days(90));
+        let hours = |n: u64| (start + Duration::from_hours(n), SignedDuration::from_hours(n.cast_signed()));
+        let mut clock = TrustedClock::new(start, wall);
+        let mut believed = |n: u64, shift: SignedDuration| {
+            let (now, passed) = hours(n);
+            clock.believed(now, wall + passed + shift, oldest, retention).map(|at| at - wall)
+        };
+        assert_eq!(believed(1, days(0)), None);
+        assert_eq!(believed(7, days(0)), Some(SignedDuration::ZERO), "at first nothing goes");
+        assert_eq!(believed(8, days(0)), Some(SignedDuration::from_hours(8)), "then it keeps pace");
+        assert_eq!(believed(9, days(365)), None, "a jump");
+        assert_eq!(believed(16, days(365)), Some(SignedDuration::from_hours(8 + 8 * 24)), "not a year");
+        assert_eq!(believed(17, days(0)), None, "and back");
+        assert_eq!(believed(24, days(0)), Some(SignedDuration::from_hours(24)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -65,7 +66,7 @@ impl Store {
     /// that fails now the thread goes on trying, and `tell` hears why.
     pub fn open(settings: Settings, tell: impl FnMut(Health) + Send + Clone + 'static) -> (Self, Restored) {
         let mut opening = tell.clone();
-        let (open, restored) = match Open::new(&settings.path) {
+        let (open, restored) = match Open::new(&settings) {
             Ok((open, restored)) => {
                 opening(Health::Writable);
                 (Some(open), restored)
@@ -139,6 +140,15 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// Makes the file where it is not there, for its owner alone: what was measured, and where people are told of it, is
+/// nobody else's business. What SQLite puts beside it gets the same rights.
+fn make(path: &Path) -> std::io::Result<()> {
+    match File::options().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A database that can be written.
 struct Open {
     connection: Connection,
@@ -149,11 +159,22 @@ struct Open {
 }
 
 impl Open {
-    fn new(path: &Path) -> Result<(Self, Restored), StoreError> {
+    fn new(settings: &Settings) -> Result<(Self, Restored), StoreError> {
+        let path = settings.path.as_path();
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| StoreError::of_file(path, &error))?;
+            std::fs::create_dir_all(folder).map_err(|error| match StoreError::of_file(path, &error) {
+                StoreError::Full { path } => StoreError::Full { path },
+                StoreError::ReadOnly { path } => StoreError::ReadOnly { path },
+                _ => StoreError::Other {
+                    path: path.to_owned(),
+                    problem: format!(
+                        "its folder cannot be made ({error}); name another file under [store] path"
+                    ),
+                },
+            })?;
         }
         let lock = lock(path)?;
+        make(path).map_err(|error| StoreError::of_file(path, &error))?;
         let connection = migrate::open_to_write(path)?;
         let restored = restore::restore(&connection).map_err(|error| StoreError::of(path, &error))?;
         Ok((Self { connection, numbers: Numbers::default(), run: None, _lock: lock }, restored))
@@ -266,7 +287,7 @@ impl Writer {
     }
 
     fn reopen(&mut self) -> bool {
-        match Open::new(&self.settings.path) {
+        match Open::new(&self.settings) {
             Ok((open, _)) => {
                 self.open = Some(open);
                 (self.tell)(Health::Writable);
@@ -312,13 +333,17 @@ impl Writer {
 
     /// Deletes what is too old or too much, some at a time.
     fn tidy(&mut self) {
-        let now = clock::wall();
-        let trusted = self.clock.agrees(clock::now(), now);
         let Some(open) = &mut self.open else { return };
+        let (clock, settings) = (&mut self.clock, &self.settings);
         let mut tidy = || -> rusqlite::Result<()> {
+            let oldest = retain::oldest(&open.connection)?;
+            let believed = clock.believed(clock::now(), clock::wall(), oldest, settings.retention);
             for _ in 0..TIDY_STEPS {
-                let aged = trusted && retain::by_age(&mut open.connection, &self.settings, now)?;
-                let full = retain::by_size(&mut open.connection, self.settings.max_bytes)?;
+                let aged = match believed {
+                    Some(now) => retain::by_age(&mut open.connection, settings, now)?,
+                    None => false,
+                };
+                let full = retain::by_size(&mut open.connection, settings.max_bytes)?;
                 if !aged && !full {
                     break;
                 }

@@ -176,3 +176,18 @@ fn a_purge_deletes_everything_and_says_so() {
     assert!(left.is_empty(), "{left:?}");
     assert!(stdout(&run(&["purge", "--yes"], &path)).contains("there is nothing to delete"));
 }
+
+#[test]
+fn a_purge_touches_nothing_that_is_not_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let letter = folder.path().join("letter.txt");
+    std::fs::write(&letter, "Dear reader").unwrap();
+    let foreign = folder.path().join("foreign.db");
+    rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
+    for path in [&letter, &foreign, &folder.path().to_owned()] {
+        let refused = run(&["purge", "--yes"], path);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && said.lines().count() == 1, "{said}");
+        assert!(path.exists(), "{}", path.display());
+    }
+}

@@ -1,6 +1,8 @@
 //! `kill -9` at random moments under load: the database stays whole, nothing committed is lost, no incident is invented
 //! or forgotten. `THROTTLESCOPE_KILLS=1000` asks for so many kills instead of the few that CI takes.
 
+mod writer;
+
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags};
@@ -23,6 +25,11 @@ impl Moments {
         self.0 ^= self.0 << 17;
         Duration::from_millis(self.0 % 900)
     }
+}
+
+/// How many kills are asked for, or so few.
+fn kills(few: u32) -> u32 {
+    std::env::var("THROTTLESCOPE_KILLS").map_or(few, |kills| kills.parse().unwrap())
 }
 
 /// What was seen in the database after a kill.
@@ -60,7 +67,7 @@ impl Seen {
 
 #[test]
 fn nothing_is_lost_or_invented_by_a_thousand_deaths() {
-    let kills: u32 = std::env::var("THROTTLESCOPE_KILLS").map_or(14, |kills| kills.parse().unwrap());
+    let kills = kills(14);
     let line = Line::new();
     let mut config = line.config("");
     // Load: names that are never slowed down, each every second.

@@ -81,7 +81,7 @@ pub(crate) fn batch(round: RoundRecord) -> Batch {
     Batch { round: Some(Box::new(round)), ..Batch::default() }
 }
 
-fn incident(target: &str, end: Option<Timestamp>) -> IncidentRecord {
+pub(crate) fn incident_of(target: &str, end: Option<Timestamp>) -> IncidentRecord {
     let target = TargetId::new(target);
     IncidentRecord {
         id: IncidentRecord::id_of(&target, at(0)),
@@ -210,7 +210,7 @@ fn incidents_and_messages_are_kept_until_they_are_settled() {
     let (store, _) = Store::open(settings(&path), |_| {});
     let message = |id: &str| (id.to_owned(), "{}".to_owned());
     store.submit(Batch {
-        incidents: vec![incident("a", None), incident("b", Some(at(500)))],
+        incidents: vec![incident_of("a", None), incident_of("b", Some(at(500)))],
         outbox: vec![message("a/began"), message("b/began")],
         ..Batch::default()
     });
@@ -219,7 +219,7 @@ fn incidents_and_messages_are_kept_until_they_are_settled() {
     store.submit(Batch { outbox: vec![message("b/began")], ..Batch::default() });
     store.close();
     let (store, restored) = Store::open(settings(&path), |_| {});
-    assert_eq!(restored.incidents, [incident("a", None)]);
+    assert_eq!(restored.incidents, [incident_of("a", None)]);
     assert_eq!(restored.outbox, [message("a/began")]);
     store.close();
     let reader = Reader::new(path);
