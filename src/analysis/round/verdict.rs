@@ -184,7 +184,9 @@ fn ratio_seen((subject, control): &(Sample<'_>, Sample<'_>)) -> Option<f64> {
 
 fn by_speed(case: &mut Case<'_>) -> Decision {
     if case.sorted.samples(Role::Subject).count() == 0 {
-        return Decision::plain(Verdict::Inconclusive, vec![]);
+        // Where all of the subject's came late, what further addresses showed in time stands.
+        let sticky = if case.settings.comparison == Comparison::Sni { sticky::decide(case) } else { None };
+        return sticky.unwrap_or_else(|| Decision::plain(Verdict::Inconclusive, vec![]));
     }
     match case.settings.comparison {
         Comparison::Sni => by_name(case),

@@ -147,6 +147,16 @@ fn one_address_that_slows_down_alone_accuses_nobody() {
     }
 }
 
+/// The subject's exchange takes long, and so is easily late; it raises suspicion, and proves nothing.
+#[test]
+fn a_late_first_exposure_does_not_spoil_what_came_in_time() {
+    let mut judge = run(5, 4, sticky_box());
+    for exchange in judge.exchanges.iter_mut().filter(|one| !one.warmup && one.role == Role::Subject) {
+        exchange.lateness = Duration::from_millis(30);
+    }
+    assert_eq!(judge.finding().verdict, Verdict::Throttled);
+}
+
 #[test]
 fn exchanges_of_a_busy_machine_accuse_nobody() {
     let mut judge = run(5, 4, sticky_box());
