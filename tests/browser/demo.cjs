@@ -32,7 +32,7 @@ run(async (browser, base, target) => {
   await beside.getByRole("link", { name: new RegExp(target) }).first().click();
   await named(beside);
   await beside.locator("#incidents ~ .scroll tbody tr", { hasText: "goes on" }).waitFor(STAGE);
-  holds(await beside.locator("#curves ~ .pair path.line.bad").count() === 1, `${place}: no picture of the last bad transfer`);
+  holds(await beside.locator("#curves ~ .pair svg").count() === 2, `${place}: no pictures of the last good and the last bad transfer`);
   await beside.locator("#incidents ~ .scroll tbody").getByRole("link", { name: /^Exchange/ }).first().click();
   await beside.getByRole("heading", { level: 1, name: /^Exchange/ }).waitFor();
   await named(beside);

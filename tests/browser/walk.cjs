@@ -42,7 +42,7 @@ run(async (browser, base, target) => {
     holds(await page.locator("svg text", { hasText: phase }).count() > 0, `${place}: no ${phase}`);
   }
   await inspect(page, place);
-  const json = await page.getByRole("link", { name: "As JSON" }).getAttribute("href");
+  const json = await page.getByRole("link", { name: "As JSON", exact: true }).getAttribute("href");
   const one = await (await page.request.get(`${base}/${json}`)).json();
   holds(one.subject === target && one.exchange.curve.length > 0, `${place}: another exchange`);
   await page.locator("main").getByRole("link", { name: target }).click();
@@ -132,7 +132,7 @@ async function byKeyboard(browser, base, target) {
   await page.getByRole("heading", { level: 1, name: target }).waitFor();
   await tabTo(/^Week$/);
   await page.locator(".spans [aria-current]", { hasText: "Week" }).waitFor();
-  await tabTo(/^evidence|the evidence/i);
+  await tabTo(/^See the evidence$/);
   await tabTo(/^1$/);
   await page.getByRole("heading", { level: 1, name: /^Exchange/ }).waitFor();
   await page.context().close();
