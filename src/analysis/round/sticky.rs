@@ -184,7 +184,12 @@ impl<'a> Exposed<'a> {
         let (before, after) = (logs(Role::Control, false), logs(Role::Control, true));
         let slowest_before = before.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let slow = |logs: &[f64]| logs.iter().all(|log| log - slowest_before > SLOWER.ln());
-        !before.is_empty() && after.len() >= AFTER_MIN && slow(&after) && slow(&logs(Role::Subject, true))
+        let subject = logs(Role::Subject, true);
+        // A box that remembers the address makes both names alike; where they still differ, one transfer was fast by luck.
+        let alike = median(&subject)
+            .zip(median(&after))
+            .is_some_and(|(subject, control)| subject - control < SLOWER.ln());
+        !before.is_empty() && after.len() >= AFTER_MIN && slow(&after) && slow(&subject) && alike
     }
 
     /// What was taken at `address`, one of those that were not shown the name in the ordinary course of the round.
