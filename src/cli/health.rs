@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use url::Url;
 
 use crate::probe::{Options, Prober};
@@ -37,6 +37,11 @@ impl Args {
     }
 
     async fn ask(self) -> anyhow::Result<()> {
+        ensure!(
+            matches!(self.url.scheme(), "http" | "https"),
+            "`{}` cannot be asked; write http:// or https://, as in http://127.0.0.1:10474/-/ready",
+            self.url.scheme()
+        );
         let mut shown = self.url.clone();
         // Fails only for URLs that cannot have them.
         let _without = (shown.set_password(None), shown.set_username(""));

@@ -80,3 +80,14 @@ fn a_daemon_behind_tls_is_checked_unless_told_otherwise() {
     assert!(said.contains("certificate") && said.lines().count() == 1, "{said}");
     assert_eq!(unchecked.status.code(), Some(0));
 }
+
+#[test]
+fn what_is_not_asked_over_http_is_said_in_a_sentence() {
+    let output = health(&["ftp://127.0.0.1/-/ready"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("`ftp` cannot be asked; write http:// or https://") && said.lines().count() == 1,
+        "{said}"
+    );
+}
