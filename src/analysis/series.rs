@@ -7,12 +7,14 @@
 
 mod detector;
 mod evidence;
+mod future;
 mod incident;
 mod judge;
 mod moment;
 
 pub use detector::{Part, SeriesDetector, SeriesEvent, Settings};
 pub use evidence::{Observed, PairedTest, Sample};
+pub use future::bring_incident_back;
 pub use judge::judge;
 
 /// Shortest average run length between false alarms, in counted tests of all series together.

@@ -6,8 +6,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    Comparison, Exchange, Finding, Incident, IncidentRecord, Judgement, Mechanism, Role, TargetId, Verdict,
+use crate::{
+    analysis::series::bring_incident_back,
+    model::{
+        Comparison, Exchange, Finding, Incident, IncidentRecord, Judgement, Mechanism, Role, TargetId,
+        Verdict,
+    },
 };
 
 /// Rounds and exchanges that are kept of an incident: half of them the first, half the last.
@@ -94,6 +98,17 @@ impl Book {
                 Some(Change::Went(record))
             }
             (Some(record), false) => Some(Change::Ended(self.end(record, round))),
+        }
+    }
+
+    /// The clock was ahead and has been set back: what was dated later than now is taken as of now.
+    pub(super) fn bring_back(&mut self, now: Timestamp) {
+        let back = |moment: &mut Timestamp| *moment = now.min(*moment);
+        self.open.iter_mut().for_each(|record| bring_incident_back(&mut record.incident, now));
+        let Run { since, before, .. } = &mut self.suspicious;
+        [since, before, &mut self.calm_since, &mut self.last_at].into_iter().flatten().for_each(back);
+        if let Some((end, interval)) = &mut self.series_end {
+            std::iter::once(end).chain(interval).for_each(back);
         }
     }
 

@@ -67,6 +67,16 @@ struct Kept {
     book: Book,
 }
 
+impl Kept {
+    /// The clock was ahead and has been set back: what was dated later than now is taken as of now.
+    fn bring_back(&mut self, now: Timestamp) {
+        let dated = self.findings.iter_mut().chain(&mut self.basis).map(|finding| &mut finding.at);
+        let since = self.verdict.as_mut().map(|(_, since)| since);
+        dated.chain(since).for_each(|moment| *moment = now.min(*moment));
+        self.book.bring_back(now);
+    }
+}
+
 /// What a round came to.
 pub(super) struct Folded {
     pub(super) finding: Finding,
@@ -89,6 +99,9 @@ impl TargetState {
         number: i64,
         settings: Settings,
     ) -> Folded {
+        if self.kept.last_exchange_at.is_some_and(|last| last > at) {
+            self.kept.bring_back(at);
+        }
         self.kept.last_exchange_at = Some(at);
         let slow = mood(judgement);
         let finding = if closer { judgement.finding.clone() } else { self.routine(judgement) };

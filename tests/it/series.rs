@@ -252,6 +252,51 @@ fn silence_is_not_health() {
     assert_eq!(detector.state(), SeriesState::NoData);
 }
 
+/// A clock that was ahead for a while dates nothing that is found later, neither by ten minutes nor by a year, and what was
+/// found while it was ahead is not dated after the present.
+#[test]
+fn a_clock_that_was_ahead_leaves_no_date_in_the_future() {
+    use throttlescope::model::Incident;
+    let moments = |incident: &Incident| {
+        let mut moments = vec![incident.onset, incident.alarm];
+        moments.extend(incident.onset_interval);
+        moments.extend(incident.end);
+        moments.extend(incident.end_interval.into_iter().flatten());
+        moments
+    };
+    let slow = 15_000.0;
+    for ahead in [10, 60 * 24 * 365] {
+        // The clock is ahead from test 30 to test 40. The throttle sets in long before, meanwhile, and long after.
+        for onset in [25, 35, 60] {
+            let mut detector = SeriesDetector::new(Settings::live(1, std::time::Duration::from_mins(5)));
+            let (mut begun, mut ended) = (Vec::new(), Vec::new());
+            for n in 0..140 {
+                let now = at(n * 5 + if (30..40).contains(&n) { ahead } else { 0 });
+                let goodput = if (onset..onset + 40).contains(&n) { slow } else { 1e6 };
+                for event in detector.observe(now, pair(goodput, 1e6)) {
+                    match event {
+                        SeriesEvent::Onset(incident) => begun.push(incident),
+                        SeriesEvent::End(incident) => ended.push(incident),
+                        other => assert_eq!(other, SeriesEvent::Silent),
+                    }
+                }
+                let dated: Vec<_> = detector.incidents().flat_map(moments).collect();
+                assert!(dated.iter().all(|moment| *moment <= now), "{dated:?} at {now}");
+                assert_eq!(detector.memory().last_at, Some(now));
+            }
+            assert_eq!((begun.len(), ended.len()), (1, 1), "{ahead} {onset}: {begun:?} {ended:?}");
+            let found = &ended[0];
+            assert!(found.end.is_some_and(|end| end >= at((onset + 40) * 5)), "{found:?}");
+            if onset == 35 {
+                assert!(found.onset <= at(40 * 5), "{found:?}");
+            } else {
+                // Outside the wrong span moments are what they would have been.
+                assert_eq!((found.onset, found.end), (at(onset * 5), Some(at((onset + 40) * 5))));
+            }
+        }
+    }
+}
+
 #[test]
 fn judged_rounds_raise_keep_and_end_an_incident_over_a_restart() {
     let settings = Settings::live(10, std::time::Duration::from_mins(5));

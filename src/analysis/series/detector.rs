@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     EXPECTED_FALSE, RUN_LENGTH,
     evidence::{ALTERNATIVES, Grade, Sample, chances, e_values, grade},
-    incident,
+    future, incident,
 };
 use crate::model::{CountedTest, DetectorState, Incident, OpenTest, SeriesState, Verdict};
 
@@ -148,9 +148,12 @@ impl SeriesDetector {
         &self.state
     }
 
-    /// Takes a sample. Samples come in order of time; one that steps back (a clock was set) is taken as of now.
+    /// Takes a sample. Samples come in order of time; where one steps back the clock was ahead before it, and what was
+    /// dated later than now is taken as of now.
     pub fn observe(&mut self, at: Timestamp, sample: impl Into<Sample>) -> Vec<SeriesEvent> {
-        let at = self.state.last_at.map_or(at, |last| last.max(at));
+        if self.state.last_at.is_some_and(|last| last > at) {
+            future::bring_back(&mut self.state, at);
+        }
         let mut events = self.tick(at);
         self.state.samples += 1;
         self.state.last_at = Some(at);
