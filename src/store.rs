@@ -6,6 +6,7 @@
 
 mod codec;
 mod error;
+mod latest;
 mod migrate;
 mod purge;
 mod read;

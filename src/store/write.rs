@@ -5,15 +5,8 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Batch, RoundRecord, codec};
-use crate::model::{Comparison, DetectorState, Exchange, IncidentRecord, Phase, Role, TargetId, Verdict};
-
-/// An exchange of at most so many bytes has no curve worth showing (design: 16 KiB is cheap).
-const BULK_BYTES_MIN: u64 = 16 * 1024;
-
-/// Where an accusing verdict rests on a round, its subject's exchanges that reach less than this part of the control's
-/// goodput are the slow ones: the verdict's own bound (design: 1.5).
-const SLOW_SHARE: f64 = 1.0 / 1.5;
+use super::{Batch, RoundRecord, codec, latest};
+use crate::model::{Comparison, DetectorState, Exchange, IncidentRecord, Phase, TargetId};
 
 /// Numbers of target ids, as the database has them.
 #[derive(Debug, Default)]
@@ -119,7 +112,7 @@ fn write_round(connection: &Connection, numbers: &mut Numbers, round: &RoundReco
             phase(Phase::Processing),
             phase(Phase::Transfer),
         ])?;
-        keep_latest(connection, [Some(target), control], round, place, exchange)?;
+        latest::keep(connection, [Some(target), control], round, place, exchange)?;
     }
     Ok(())
 }
@@ -135,59 +128,6 @@ fn record(round: &RoundRecord) -> codec::Record {
         repeat: round.repeat.clone(),
         exchanges: round.exchanges.clone(),
     }
-}
-
-/// Puts an exchange in the place of the last good or the last bad one of its target, where it is one. An exchange with a
-/// curve worth showing does not give way to one without.
-fn keep_latest(
-    connection: &Connection,
-    [target, control]: [Option<i64>; 2],
-    round: &RoundRecord,
-    place: i64,
-    exchange: &Exchange,
-) -> rusqlite::Result<()> {
-    let whose = if exchange.role == Role::Control { control } else { target };
-    let (Some(whose), Some(bad)) = (whose, is_bad(round, exchange)) else { return Ok(()) };
-    let bulk = exchange.curve.bytes() > BULK_BYTES_MIN;
-    let before: Option<(bool, i64)> = connection
-        .query_row(
-            "SELECT bulk, round FROM latest WHERE target = ?1 AND kind = ?2",
-            params![whose, bad],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()?;
-    if !bulk && before.is_some_and(|(bulk, _)| bulk) {
-        return Ok(());
-    }
-    connection.execute(
-        "INSERT OR REPLACE INTO latest VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![whose, bad, bulk, round.number, place],
-    )?;
-    if let Some((_, before)) = before.filter(|(_, before)| *before != round.number) {
-        // A round that was only kept for this has no rows of its own any more.
-        connection.execute(
-            "DELETE FROM rounds WHERE n = ?1 AND NOT EXISTS (SELECT 1 FROM latest WHERE round = ?1) AND NOT EXISTS
-             (SELECT 1 FROM exchanges e WHERE e.target = rounds.target AND e.at = rounds.at AND e.round = ?1)",
-            [before],
-        )?;
-    }
-    Ok(())
-}
-
-/// Whether an exchange is a bad one, a good one, or neither.
-fn is_bad(round: &RoundRecord, exchange: &Exchange) -> Option<bool> {
-    if !exchange.is_complete() {
-        return (!exchange.fallback).then_some(true);
-    }
-    if exchange.fallback || exchange.warmup {
-        return None;
-    }
-    let accused = round.verdict.is_some_and(Verdict::accuses);
-    if exchange.role == Role::Control || !accused {
-        return Some(false);
-    }
-    let control = round.finding.as_ref()?.evidence.control_goodput_bytes_per_second?;
-    (exchange.goodput()? < control * SLOW_SHARE).then_some(true)
 }
 
 /// The first half of an exchange's id, which tells exchanges apart well enough to find the round; a hash of an id that is
@@ -241,6 +181,14 @@ fn write_detector(
         let (from, until) = (micros(test.from), micros(test.until));
         insert.execute(params![target, name, tests - back, from, until, test.affected, test.e_value])?;
     }
+    if let Some(last) = state.last_at.map(micros) {
+        // The clock was ahead and has been set back: the detector has dated them anew.
+        connection.execute(
+            "UPDATE tests SET began = min(began, ?3), ended = min(ended, ?3)
+             WHERE target = ?1 AND comparison = ?2 AND ended > ?3",
+            params![target, name, last],
+        )?;
+    }
     connection.execute(
         "DELETE FROM tests WHERE target = ?1 AND comparison = ?2 AND n <= ?3",
         params![target, name, tests - kept],
@@ -266,5 +214,5 @@ fn write_incident(
         "INSERT OR REPLACE INTO incidents(id, target, onset, ended, record) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![record.id, target, onset, end, text],
     )?;
-    Ok(())
+    latest::correct(connection, target, &record.incident)
 }

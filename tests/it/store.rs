@@ -250,6 +250,55 @@ fn the_last_good_and_the_last_bad_exchange_are_at_hand() {
     assert_eq!(bad.unwrap().exchange, numbered(9, Role::Subject));
 }
 
+/// A round of which the subject's transfer takes so many seconds, the control's one, and after which this verdict stands.
+fn round_at(number: i64, seconds: u64, verdict: Verdict) -> RoundRecord {
+    let mut round = round(number, "shop/images", at(number * 300));
+    round.exchanges[1].requests[0].end = Duration::from_millis(40) + Duration::from_secs(seconds);
+    round.verdict = Some(verdict);
+    let evidence = &mut round.finding.as_mut().unwrap().evidence;
+    evidence.control_goodput_bytes_per_second = round.exchanges[0].goodput();
+    round
+}
+
+#[test]
+fn the_good_one_is_from_before_the_onset_and_the_bad_one_from_before_the_end() {
+    use Verdict::{Normal, Throttled};
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let (store, _) = Store::open(settings(&path), |_| {});
+    let shown = || {
+        let latest = Reader::new(path.clone()).latest(&TargetId::new("shop/images")).unwrap();
+        latest.map(|shown| shown.map(|shown| u64::from_str_radix(&shown.exchange.id, 16).unwrap() / 4))
+    };
+    let incident = |end: Option<i64>| {
+        let mut record = incident_of("shop/images", end.map(|round| at(round * 300)));
+        record.incident.onset = at(3 * 300);
+        record
+    };
+    // Two good rounds, three slow ones of which the last is the alarm, and one more.
+    let story = [(1, Normal), (1, Normal), (9, Normal), (9, Normal), (9, Throttled), (9, Throttled)];
+    for (number, (seconds, verdict)) in (1..).zip(story) {
+        let incidents = if verdict == Throttled { vec![incident(None)] } else { Vec::new() };
+        store.submit(Batch { incidents, ..batch(round_at(number, seconds, verdict)) });
+    }
+    store.close();
+    assert_eq!(shown(), [Some(2), Some(6)]);
+    // The end is found two rounds after it was. They are as fast as this line gets at this hour, beside a control that is
+    // always the faster one.
+    let (store, _) = Store::open(settings(&path), |_| {});
+    store.submit(Batch { incidents: vec![incident(None)], ..batch(round_at(7, 2, Throttled)) });
+    store.submit(Batch { incidents: vec![incident(Some(7))], ..batch(round_at(8, 2, Normal)) });
+    store.close();
+    assert_eq!(shown(), [Some(8), Some(6)]);
+    // Where there is none from before the onset, none is shown.
+    let (store, _) = Store::open(settings(&path), |_| {});
+    let mut ever = incident(None);
+    (ever.id, ever.incident.onset) = ("ever".into(), at(0));
+    store.submit(Batch { incidents: vec![ever], ..Batch::default() });
+    store.close();
+    assert_eq!(shown(), [None, Some(6)]);
+}
+
 #[test]
 fn size_is_bounded_and_the_oldest_go_first() {
     let folder = tempfile::tempdir().unwrap();
