@@ -1,6 +1,6 @@
 //! Tells people of incidents: a JSON document to a webhook, an alert to an Alertmanager.
 //!
-//! A message is made once, and says to whom it goes; sending it is one request, which either arrived, or is worth another
+//! A message is made once, and names its receiver; sending it is one request, which either arrived, or is worth another
 //! attempt, or is not. Who repeats it, and remembers what was sent, is the engine.
 
 mod alertmanager;
@@ -20,32 +20,64 @@ pub const NOTIFICATION_SCHEMA: &str = "throttlescope/notification/1";
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// What a receiver understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A JSON document is posted to its address.
+    Webhook,
+    /// An Alertmanager; its address is the base of its API.
+    Alertmanager,
+}
+
 /// Who is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Receiver {
-    /// A JSON document is posted there.
-    Webhook(Url),
-    /// The base address of an Alertmanager.
-    Alertmanager(Url),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    name: String,
+    kind: Kind,
+    url: Url,
+}
+
+impl Receiver {
+    /// Receivers in the order of the configuration. Each is named by its kind and host, and by its place among those that
+    /// share both: the rest of its address may be a secret, which is neither stored nor shown.
+    pub fn all<'a>(configured: impl IntoIterator<Item = (Kind, &'a Url)>) -> Vec<Self> {
+        let mut receivers: Vec<Self> = Vec::new();
+        for (kind, url) in configured {
+            let what = match kind {
+                Kind::Webhook => "webhook",
+                Kind::Alertmanager => "alertmanager",
+            };
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            let first = format!("{what} at {}{port}", url.host_str().unwrap_or_default());
+            let same = receivers.iter().filter(|known| known.name.split(" #").next() == Some(&first)).count();
+            let name = if same == 0 { first } else { format!("{first} #{}", same + 1) };
+            receivers.push(Self { name, kind, url: url.clone() });
+        }
+        receivers
+    }
+
+    /// Unique among the receivers, without secrets, and the same after a restart.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it understands.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
 }
 
 impl fmt::Display for Receiver {
-    /// Kind and host: the rest of the address may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, url) = match self {
-            Self::Webhook(url) => ("webhook", url),
-            Self::Alertmanager(url) => ("alertmanager", url),
-        };
-        write!(f, "{kind} at {}", url.host_str().unwrap_or_default())
+        f.write_str(&self.name)
     }
 }
 
 /// Something to tell one receiver, once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// To whom.
-    pub receiver: Receiver,
+    /// To whom: a receiver's name.
+    pub receiver: String,
     /// What happened.
     pub change: IncidentChange,
     /// The incident as it was then.
@@ -59,8 +91,7 @@ pub struct Message {
 impl Message {
     /// Unique among all messages: the incident, what happened to it, and the receiver.
     pub fn id(&self) -> String {
-        let (Receiver::Webhook(url) | Receiver::Alertmanager(url)) = &self.receiver;
-        format!("{} {} {url}", self.incident.id, self.change.name())
+        format!("{} {} {}", self.incident.id, self.change.name(), self.receiver)
     }
 }
 
@@ -109,10 +140,16 @@ impl Sender {
         Ok(Self { client })
     }
 
-    /// Sends one message. `now` is when an alert is to be believed.
-    pub async fn send(&self, message: &Message, now: Timestamp) -> Result<(), SendError> {
-        let request = match &message.receiver {
-            Receiver::Webhook(url) => {
+    /// Sends one message to its receiver. `now` is when an alert is to be believed.
+    pub async fn send(
+        &self,
+        message: &Message,
+        receiver: &Receiver,
+        now: Timestamp,
+    ) -> Result<(), SendError> {
+        let url = &receiver.url;
+        let request = match receiver.kind {
+            Kind::Webhook => {
                 // Where a receiver sees a message twice (we ended between its answer and our note), it can tell.
                 self.client.post(url.clone()).header("idempotency-key", key(&message.id())).json(&Document {
                     schema: NOTIFICATION_SCHEMA,
@@ -123,7 +160,7 @@ impl Sender {
                     incident: &message.incident,
                 })
             }
-            Receiver::Alertmanager(url) => {
+            Kind::Alertmanager => {
                 let alerts = [alertmanager::alert(message, now)];
                 self.client.post(alertmanager::address(url)).json(&alerts)
             }

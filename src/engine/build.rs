@@ -31,15 +31,15 @@ impl Setup {
             ..probe::Options::default()
         })?;
         let schedule = Schedule::new(&config.scheduled(), config.budgets(), seed);
-        let receivers = config.notify.iter().map(receiver).collect();
+        let receivers = notify::Receiver::all(config.notify.iter().map(receiver));
         Ok(Self { plan: plan(config), prober, schedule, receivers })
     }
 }
 
-fn receiver(notify: &Notify) -> notify::Receiver {
+fn receiver(notify: &Notify) -> (notify::Kind, &Url) {
     match notify {
-        Notify::Webhook(url) => notify::Receiver::Webhook(url.clone()),
-        Notify::Alertmanager(url) => notify::Receiver::Alertmanager(url.clone()),
+        Notify::Webhook(url) => (notify::Kind::Webhook, url),
+        Notify::Alertmanager(url) => (notify::Kind::Alertmanager, url),
     }
 }
 

@@ -339,6 +339,7 @@ impl Daemon {
                 self.metrics.configure(&plan.targets(), &plan.vantage, plan.histograms);
                 self.controls.retain(|id, _| plan.controls.iter().any(|control| control.id == *id));
                 self.setup = setup;
+                self.keeper.tell(self.setup.receivers.clone());
                 self.forget_removed();
                 info!(targets = self.setup.plan.items.len(), "configuration reloaded");
                 self.publish();

@@ -20,7 +20,7 @@ use super::{incidents::Change, notifier};
 use crate::{
     metrics::Metrics,
     model::{Comparison, DetectorState, IncidentChange, IncidentRecord, TargetId, Vantage},
-    notify::{Message, Receiver, Sender},
+    notify::{Kind, Message, Receiver, Sender},
     store::{self, Batch, Health, Restored, RoundRecord, Store},
 };
 
@@ -33,6 +33,7 @@ pub struct Keeper {
     store: Arc<Store>,
     metrics: Metrics,
     messages: mpsc::Sender<Message>,
+    receivers: watch::Sender<Vec<Receiver>>,
     lasting: watch::Sender<Vec<Message>>,
     notifier: JoinHandle<()>,
     stop: CancellationToken,
@@ -58,14 +59,16 @@ impl Keeper {
         let (store, restored) = Store::open(settings, health(metrics, &writable));
         let store = Arc::new(store);
         let (messages, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let (receivers, known) = watch::channel(Vec::new());
         let (lasting, watcher) = watch::channel(Vec::new());
         let stop = CancellationToken::new();
-        let notifier = notifier::Notifier::new(sender, Arc::clone(&store), metrics.clone());
+        let notifier = notifier::Notifier::new(sender, known, Arc::clone(&store), metrics.clone());
         let notifier = tokio::spawn(notifier.run(receiver, watcher, stop.clone()));
         let keeper = Self {
             store,
             metrics: metrics.clone(),
             messages,
+            receivers,
             lasting,
             notifier,
             stop,
@@ -87,8 +90,13 @@ impl Keeper {
         self.last_round
     }
 
+    /// Says who is told from now on, also of what waits.
+    pub(super) fn tell(&self, receivers: Vec<Receiver>) {
+        self.receivers.send_replace(receivers);
+    }
+
     /// Takes one round with all that belongs to it.
-    pub(super) fn keep(&mut self, kept: Kept, vantage: &Vantage, receivers: &[Receiver], at: Timestamp) {
+    pub(super) fn keep(&mut self, kept: Kept, vantage: &Vantage, at: Timestamp) {
         let Kept { round, memory, detector, change } = kept;
         let mut messages = Vec::new();
         if let Some(change) = change {
@@ -98,7 +106,9 @@ impl Keeper {
                 Change::Ended(record) => (Some(IncidentChange::Ended), record),
             };
             if let Some(change) = told {
-                messages = receivers
+                messages = self
+                    .receivers
+                    .borrow()
                     .iter()
                     .map(|receiver| message(receiver, change, &record, vantage, at))
                     .collect();
@@ -133,13 +143,13 @@ impl Keeper {
         }
     }
 
-    /// Messages that an earlier process did not get rid of, as far as their receivers are still wanted.
-    pub(super) fn send_again(&self, outbox: Vec<(String, String)>, receivers: &[Receiver]) {
+    /// Messages that an earlier process did not get rid of. What cannot be read is settled.
+    pub(super) fn send_again(&self, outbox: Vec<(String, String)>) {
         let mut dropped = Vec::new();
         for (id, text) in outbox {
             match serde_json::from_str::<Message>(&text) {
-                Ok(message) if receivers.contains(&message.receiver) => self.send(message),
-                _ => dropped.push(id),
+                Ok(message) => self.send(message),
+                Err(_) => dropped.push(id),
             }
         }
         if !dropped.is_empty() {
@@ -148,18 +158,18 @@ impl Keeper {
     }
 
     /// Says which incidents last: an Alertmanager forgets what it does not hear of.
-    pub(super) fn lasting(
-        &self,
-        incidents: &[&IncidentRecord],
-        vantage: &Vantage,
-        receivers: &[Receiver],
-        at: Timestamp,
-    ) {
-        let alertmanagers = receivers.iter().filter(|receiver| matches!(receiver, Receiver::Alertmanager(_)));
-        let lasting = alertmanagers.flat_map(|receiver| {
-            incidents.iter().map(move |record| message(receiver, IncidentChange::Began, record, vantage, at))
-        });
-        self.lasting.send_replace(lasting.collect());
+    pub(super) fn lasting(&self, incidents: &[&IncidentRecord], vantage: &Vantage, at: Timestamp) {
+        let lasting = {
+            let receivers = self.receivers.borrow();
+            let alertmanagers = receivers.iter().filter(|receiver| receiver.kind() == Kind::Alertmanager);
+            let began = |receiver| {
+                incidents
+                    .iter()
+                    .map(move |record| message(receiver, IncidentChange::Began, record, vantage, at))
+            };
+            alertmanagers.flat_map(began).collect()
+        };
+        self.lasting.send_replace(lasting);
     }
 
     /// Lets what is under way be sent, writes what is queued, and closes the store.
@@ -179,7 +189,13 @@ fn message(
     vantage: &Vantage,
     at: Timestamp,
 ) -> Message {
-    Message { receiver: receiver.clone(), change, incident: record.clone(), vantage: vantage.clone(), at }
+    Message {
+        receiver: receiver.name().to_owned(),
+        change,
+        incident: record.clone(),
+        vantage: vantage.clone(),
+        at,
+    }
 }
 
 /// Turns news of the store into metrics, and into one line of the log for each reason.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::{
     clock::{self, Instant},
     metrics::Metrics,
-    notify::{Message, SendError, Sender},
+    notify::{Message, Receiver, SendError, Sender},
     store::{Batch, Store},
 };
 
@@ -49,6 +49,8 @@ struct Pending {
 /// Sends until it is stopped.
 pub(super) struct Notifier {
     sender: Sender,
+    /// Who is configured now.
+    receivers: watch::Receiver<Vec<Receiver>>,
     store: Arc<Store>,
     metrics: Metrics,
     pending: Vec<Pending>,
@@ -56,8 +58,13 @@ pub(super) struct Notifier {
 }
 
 impl Notifier {
-    pub(super) fn new(sender: Sender, store: Arc<Store>, metrics: Metrics) -> Self {
-        Self { sender, store, metrics, pending: Vec::new(), sending: JoinSet::new() }
+    pub(super) fn new(
+        sender: Sender,
+        receivers: watch::Receiver<Vec<Receiver>>,
+        store: Arc<Store>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { sender, receivers, store, metrics, pending: Vec::new(), sending: JoinSet::new() }
     }
 
     pub(super) async fn run(
@@ -116,8 +123,12 @@ impl Notifier {
             }
             pending.under_way = true;
             let (sender, message) = (self.sender.clone(), pending.message.clone());
+            let receiver = find(&self.receivers, &message);
             self.sending.spawn(async move {
-                let result = sender.send(&message, clock::wall()).await;
+                let result = match receiver {
+                    Some(receiver) => sender.send(&message, &receiver, clock::wall()).await,
+                    None => Err(unknown_receiver()),
+                };
                 (message.id(), result)
             });
         }
@@ -159,14 +170,26 @@ impl Notifier {
             if self.pending.iter().any(same) {
                 continue;
             }
+            let Some(receiver) = find(&self.receivers, message) else { continue };
             let (sender, message) = (self.sender.clone(), message.clone());
             self.sending.spawn(async move {
                 // Whether it arrived shows at the next one.
-                let result = sender.send(&message, clock::wall()).await;
+                let result = sender.send(&message, &receiver, clock::wall()).await;
                 (String::new(), result)
             });
         }
     }
+}
+
+/// The receiver of a message, as it is configured now.
+fn find(receivers: &watch::Receiver<Vec<Receiver>>, message: &Message) -> Option<Receiver> {
+    receivers.borrow().iter().find(|receiver| receiver.name() == message.receiver).cloned()
+}
+
+/// Nobody of that name is configured any more.
+fn unknown_receiver() -> SendError {
+    let problem = "it is no longer configured under [[notify]]".to_owned();
+    SendError { problem, again: false, after: None }
 }
 
 /// How long to wait after so many failed attempts, when the receiver asked for `after`.

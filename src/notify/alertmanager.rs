@@ -11,6 +11,9 @@ use crate::model::IncidentChange;
 /// a restart of ours resolves nothing.
 const BELIEVED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
+/// The same as that of the Prometheus rule of this name (`dashboards/prometheus/alerts.yml`).
+const SEVERITY: &str = "critical";
+
 /// Where alerts are posted, whatever path it is served under.
 pub(super) fn address(base: &Url) -> Url {
     let mut url = base.clone();
@@ -30,7 +33,7 @@ pub(super) fn alert(message: &Message, now: Timestamp) -> Value {
     label("platform", record.target.platform().unwrap_or(record.target.as_str()).to_owned());
     label("verdict", incident.verdict.name().to_owned());
     label("comparison", record.comparison.name().to_owned());
-    label("severity", "warning".to_owned());
+    label("severity", SEVERITY.to_owned());
     if let Some(country) = &message.vantage.country {
         label("country", country.clone());
     }

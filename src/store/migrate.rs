@@ -10,7 +10,7 @@ use super::StoreError;
 pub(super) const APPLICATION: u32 = 0x7473_6370;
 
 /// Each step makes a database of its index into one of the next version. Steps that were released never change.
-const STEPS: [&str; 2] = [include_str!("v1.sql"), include_str!("v2.sql")];
+const STEPS: [&str; 3] = [include_str!("v1.sql"), include_str!("v2.sql"), include_str!("v3.sql")];
 
 /// The version of the schema that this program writes (`PRAGMA user_version`).
 pub const VERSION: i64 = STEPS.len().cast_signed() as i64;

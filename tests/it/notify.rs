@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use throttlescope::{
     model::{Comparison, Incident, IncidentChange, IncidentRecord, Mechanism, TargetId, Vantage, Verdict},
-    notify::{Message, Receiver, Sender},
+    notify::{Kind, Message, Receiver, Sender},
     probe::{Options, Prober},
 };
 
@@ -68,11 +68,15 @@ impl Drop for Alertmanager {
     }
 }
 
-fn message(receiver: Receiver, change: IncidentChange, now: Timestamp) -> Message {
+fn receiver(kind: Kind, url: &str) -> Receiver {
+    Receiver::all([(kind, &url.parse().unwrap())]).pop().unwrap()
+}
+
+fn message(receiver: &Receiver, change: IncidentChange, now: Timestamp) -> Message {
     let onset = now - SignedDuration::from_mins(10);
     let target = TargetId::new("twitter/images");
     Message {
-        receiver,
+        receiver: receiver.name().to_owned(),
         change,
         incident: IncidentRecord {
             id: IncidentRecord::id_of(&target, onset),
@@ -116,13 +120,14 @@ fn now() -> Timestamp {
 async fn an_alertmanager_learns_of_onset_and_end() {
     let hook = Webhook::start(0);
     let Some(manager) = Alertmanager::start(&hook.url) else { return };
-    let receiver = || Receiver::Alertmanager(format!("http://{}/", manager.address).parse().unwrap());
+    let receiver = receiver(Kind::Alertmanager, &format!("http://{}/", manager.address));
     let sender = sender();
-    sender.send(&message(receiver(), IncidentChange::Began, now()), now()).await.unwrap();
+    sender.send(&message(&receiver, IncidentChange::Began, now()), &receiver, now()).await.unwrap();
     let alerts = manager.alerts();
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     let labels = &alerts[0]["labels"];
     assert_eq!(labels["alertname"], "ThrottlescopeIncident");
+    assert_eq!(labels["severity"].as_str(), Some(severity_of_the_rule().as_str()));
     assert_eq!((labels["platform"].as_str(), labels["asn"].as_str()), (Some("twitter"), Some("12389")));
     assert_eq!(labels["verdict"], "throttled");
     assert_eq!(alerts[0]["status"]["state"], "active");
@@ -130,30 +135,61 @@ async fn an_alertmanager_learns_of_onset_and_end() {
     let told = hook.next();
     assert_eq!(told["status"], "firing");
     // Telling it again, as is done while the incident lasts, tells nobody anew.
-    let first = message(receiver(), IncidentChange::Began, now());
-    sender.send(&first, now()).await.unwrap();
+    let first = message(&receiver, IncidentChange::Began, now());
+    sender.send(&first, &receiver, now()).await.unwrap();
     assert_eq!(manager.alerts().len(), 1);
-    let mut ended = message(receiver(), IncidentChange::Ended, now());
+    let mut ended = message(&receiver, IncidentChange::Ended, now());
     ended.incident.incident.onset = first.incident.incident.onset;
-    sender.send(&ended, now()).await.unwrap();
+    sender.send(&ended, &receiver, now()).await.unwrap();
     let told = hook.next();
     assert_eq!(told["status"], "resolved", "{told}");
     assert!(manager.alerts().iter().all(|alert| alert["status"]["state"] != "active"));
 }
 
+/// How severe the rule of the same name is.
+fn severity_of_the_rule() -> String {
+    let rules = std::fs::read_to_string("dashboards/prometheus/alerts.yml").unwrap();
+    let rule = rules.split("- alert: ").find(|rule| rule.starts_with("ThrottlescopeIncident\n")).unwrap();
+    let severity = rule.lines().find_map(|line| line.trim().strip_prefix("severity: "));
+    severity.unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn what_failed_is_worth_another_attempt_or_not() {
-    let hook = Webhook::start(1);
-    let receiver = Receiver::Webhook(hook.url.parse().unwrap());
-    let told = message(receiver, IncidentChange::Began, now());
-    let error = sender().send(&told, now()).await.unwrap_err();
+    let hook = Webhook::refusing(1, "503 Busy\r\nRetry-After: 40");
+    let to = receiver(Kind::Webhook, &hook.url);
+    let told = message(&to, IncidentChange::Began, now());
+    let error = sender().send(&told, &to, now()).await.unwrap_err();
     assert!(error.again && error.problem.contains("503"), "{error}");
-    sender().send(&told, now()).await.unwrap();
+    assert_eq!(error.after, Some(Duration::from_secs(40)));
+    sender().send(&told, &to, now()).await.unwrap();
     assert_eq!(hook.next()["incident"]["id"], told.incident.id.as_str());
     // Nobody listens: the secret of the address stays out of what is said.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let receiver = Receiver::Webhook(format!("http://{nobody}/secret").parse().unwrap());
-    assert!(!receiver.to_string().contains("secret"));
-    let error = sender().send(&message(receiver, IncidentChange::Began, now()), now()).await.unwrap_err();
+    let to = receiver(Kind::Webhook, &format!("http://{nobody}/secret"));
+    let told = message(&to, IncidentChange::Began, now());
+    let error = sender().send(&told, &to, now()).await.unwrap_err();
     assert!(error.again && !error.problem.contains("secret"), "{error}");
+}
+
+#[test]
+fn receivers_are_told_apart_without_their_secrets() {
+    let url = |text: &str| -> url::Url { text.parse().unwrap() };
+    let configured = [
+        (Kind::Webhook, url("https://hooks.example/secret/1")),
+        (Kind::Alertmanager, url("https://hooks.example/secret/1")),
+        (Kind::Webhook, url("https://hooks.example/secret/2")),
+        (Kind::Webhook, url("https://hooks.example:8443/secret/3")),
+        (Kind::Webhook, url("https://hooks.example/secret/4")),
+    ];
+    let all = Receiver::all(configured.iter().map(|(kind, url)| (*kind, url)));
+    let names: Vec<&str> = all.iter().map(Receiver::name).collect();
+    let expected = [
+        "webhook at hooks.example",
+        "alertmanager at hooks.example",
+        "webhook at hooks.example #2",
+        "webhook at hooks.example:8443",
+        "webhook at hooks.example #3",
+    ];
+    assert_eq!(names, expected);
 }

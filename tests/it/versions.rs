@@ -52,7 +52,8 @@ fn version_1(path: &Path, round: &RoundRecord) {
     connection
         .execute_batch(&format!(
             "PRAGMA auto_vacuum = INCREMENTAL; {schema} PRAGMA application_id = 0x74736370; PRAGMA user_version = 1;
-             INSERT INTO targets VALUES (1, '{}'), (2, 'control/cdn'); INSERT INTO pairs VALUES (2, 1)",
+             INSERT INTO targets VALUES (1, '{}'), (2, 'control/cdn'); INSERT INTO pairs VALUES (2, 1);
+             INSERT INTO outbox VALUES ('1 began https://hooks.example/secret', 0, 'https://hooks.example/secret', NULL)",
             round.target
         ))
         .unwrap();
@@ -86,8 +87,12 @@ fn a_round_of_version_1_is_read_beside_those_of_today() {
     let new = round(2, "shop/images", at(300));
     assert!(store.submit(crate::store::batch(new.clone())));
     store.close();
-    let found = Reader::new(path).exchanges(&target, 9).unwrap();
+    let found = Reader::new(path.clone()).exchanges(&target, 9).unwrap();
     let found: Vec<&Exchange> = found.iter().map(|measurement| &measurement.exchange).collect();
     let wanted: Vec<&Exchange> = new.exchanges.iter().rev().chain(old.exchanges.iter().rev()).collect();
     assert_eq!(found, wanted, "curves and all");
+    // Messages of then hold addresses, which may be secrets.
+    assert!(restored.outbox.is_empty());
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(!bytes.windows(6).any(|six| six == b"secret"));
 }

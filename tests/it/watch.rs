@@ -7,7 +7,7 @@ use std::{
         Arc,
         mpsc::{Receiver, channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -65,14 +65,22 @@ impl Line {
 pub(crate) struct Webhook {
     pub(crate) url: String,
     pub(crate) documents: Receiver<Value>,
+    /// When each request came, refused ones included.
+    pub(crate) asked: Receiver<Instant>,
 }
 
 impl Webhook {
     /// `refuse` of the first requests are answered with 503.
-    pub(crate) fn start(mut refuse: u32) -> Self {
+    pub(crate) fn start(refuse: u32) -> Self {
+        Self::refusing(refuse, "503 Busy")
+    }
+
+    /// So many of the first requests get this status line and headers.
+    pub(crate) fn refusing(mut refuse: u32, refusal: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let url = format!("http://{}/hook-of-a-secret", listener.local_addr().unwrap());
         let (sender, documents) = channel();
+        let (ask, asked) = channel();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut reader = BufReader::new(stream.unwrap());
@@ -90,7 +98,9 @@ impl Webhook {
                 if reader.read_exact(&mut body).is_err() {
                     continue;
                 }
-                let status = if refuse > 0 { "503 Busy" } else { "200 OK" };
+                // Who only wants the documents does not listen.
+                let _unheard = ask.send(Instant::now());
+                let status = if refuse > 0 { refusal } else { "200 OK" };
                 let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
                 let _gone = reader.get_mut().write_all(answer.as_bytes());
                 if refuse > 0 {
@@ -100,7 +110,7 @@ impl Webhook {
                 }
             }
         });
-        Self { url, documents }
+        Self { url, documents, asked }
     }
 
     pub(crate) fn next(&self) -> Value {
@@ -191,6 +201,56 @@ fn an_incident_begins_is_told_survives_a_kill_and_ends() {
         .unwrap();
     let said: Value = serde_json::from_slice(&analyzed.stdout).unwrap();
     assert!(analyzed.status.code().is_some_and(|code| code != 2), "{said}");
+}
+
+#[test]
+fn who_asks_for_time_gets_it_and_no_secret_is_stored() {
+    let line = Line::new();
+    let webhook = Webhook::refusing(2, "429 Slow Down\r\nRetry-After: 7");
+    let config = line.config(&format!("[[notify]]\nwebhook = \"{}\"", webhook.url));
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_until("some rounds are good", |daemon| daemon.metric(EXCHANGES) > Some(4.0));
+    line.throttle.set(true);
+    let ask = || webhook.asked.recv_timeout(Duration::from_mins(2)).expect("it is asked");
+    let first = ask();
+    // It is asked for seven seconds, so that the pause of our own, which is two, does not pass for it.
+    let second = ask();
+    assert!(second - first >= Duration::from_secs(7), "{:?}", second - first);
+    // Killed meanwhile, the daemon knows to whom it goes from its configuration alone.
+    daemon.signal("KILL");
+    daemon.wait();
+    let kept: Vec<String> = {
+        let connection = rusqlite::Connection::open(daemon.database()).unwrap();
+        let mut outbox = connection.prepare("SELECT id || message FROM outbox").unwrap();
+        outbox.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert!(kept.len() == 1 && kept[0].contains("webhook at 127.0.0.1"), "{kept:?}");
+    for file in ["throttlescope.db", "throttlescope.db-wal"] {
+        let bytes = std::fs::read(daemon.database().with_file_name(file)).unwrap_or_default();
+        assert!(!bytes.windows(8).any(|eight| eight == b"a-secret"), "{file}");
+    }
+    let daemon = Daemon::start_in(daemon.folder(), &config);
+    assert_eq!(webhook.next()["change"], "began");
+    drop(daemon);
+}
+
+#[test]
+fn what_waits_for_a_receiver_that_is_configured_no_more_is_given_up() {
+    let line = Line::new();
+    let webhook = Webhook::refusing(u32::MAX, "503 Busy");
+    let mut daemon = Daemon::start(&line.config(&format!("[[notify]]\nwebhook = \"{}\"", webhook.url)));
+    daemon.wait_until("some rounds are good", |daemon| daemon.metric(EXCHANGES) > Some(4.0));
+    line.throttle.set(true);
+    webhook.asked.recv_timeout(Duration::from_mins(2)).expect("it is asked");
+    daemon.signal("KILL");
+    daemon.wait();
+    let daemon = Daemon::start_in(daemon.folder(), &line.config(""));
+    let said = daemon.wait_for_log("notification given up");
+    assert!(said.contains("webhook at 127.0.0.1") && said.contains("no longer configured"), "{said}");
+    assert_eq!(daemon.metric("throttlescope_notification_failures_total"), Some(1.0));
+    daemon.wait_until("it is settled", |daemon| {
+        count(daemon, "SELECT CAST(count(*) AS REAL) FROM outbox WHERE settled IS NULL") == 0.0
+    });
 }
 
 #[test]

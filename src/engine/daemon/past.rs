@@ -22,7 +22,8 @@ impl Daemon {
     /// Counters start from zero, as Prometheus expects.
     pub(super) fn take_up(&mut self, restored: Restored) {
         let Restored { memories, detectors, incidents, outbox, rows, .. } = restored;
-        self.keeper.send_again(outbox, &self.setup.receivers);
+        self.keeper.tell(self.setup.receivers.clone());
+        self.keeper.send_again(outbox);
         for (id, memory) in memories {
             self.memory.entry(id).or_default().state.adopt(&memory);
         }
@@ -118,7 +119,7 @@ impl Daemon {
             detector: detector.map(|(comparison, state)| (id.clone(), comparison, state)),
             change,
         };
-        self.keeper.keep(kept, &self.setup.plan.vantage, &self.setup.receivers, at);
+        self.keeper.keep(kept, &self.setup.plan.vantage, at);
     }
 
     /// Keeps an exchange on demand: a round of its own that judges nothing.
@@ -139,7 +140,7 @@ impl Daemon {
             exchanges: vec![exchange.clone()],
         };
         let kept = Kept { round: Some(round), memory: None, detector: None, change: None };
-        self.keeper.keep(kept, &self.setup.plan.vantage, &self.setup.receivers, at);
+        self.keeper.keep(kept, &self.setup.plan.vantage, at);
     }
 
     /// How the detectors of a target are set: false alarms are shared over all targets.
@@ -153,6 +154,6 @@ impl Daemon {
     fn say_lasting(&self, at: Timestamp) {
         let lasting: Vec<&IncidentRecord> =
             self.memory.values().filter_map(|memory| memory.state.incident()).collect();
-        self.keeper.lasting(&lasting, &self.setup.plan.vantage, &self.setup.receivers, at);
+        self.keeper.lasting(&lasting, &self.setup.plan.vantage, at);
     }
 }
