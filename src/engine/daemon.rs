@@ -2,7 +2,9 @@
 //!
 //! One task owns all state, so that nothing is locked. Rounds run beside it and hand their judgement back.
 
+mod commands;
 mod past;
+mod publish;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -32,10 +34,9 @@ use crate::{
 
 use super::{
     incidents,
-    job::{self, Finished, Job, Permits, SniKnowledge},
+    job::{Finished, Job, Permits, SniKnowledge},
     keeper::Keeper,
-    plan::{DaemonPlan, PlanItem},
-    snapshot::{Standing, target_status},
+    plan::DaemonPlan,
     state::{Folded, Mood, TargetState},
     steady::SteadyClock,
 };
@@ -46,9 +47,6 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 /// How often effective intervals, budget and staleness are looked at where nothing else happens.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// Payload of handshake and headers that a budget must allow beside the body.
-const OVERHEAD_BYTES: u64 = 16 * 1024;
 
 /// How long a server is left alone that refused without saying for how long.
 const BACK_OFF: Duration = Duration::from_hours(1);
@@ -319,106 +317,6 @@ impl Daemon {
             exchange: exchange.clone(),
         };
         self.metrics.observe(&Event::Measured(Box::new(measurement)));
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Reload { reply } => reply(self.reload()),
-            Command::Probe { target, timeout, reply } => self.probe(target, timeout, reply),
-        }
-    }
-
-    /// Builds everything anew, then swaps; what is remembered of targets that stay is kept.
-    fn reload(&mut self) -> Result<(), String> {
-        let built = (self.reload)();
-        self.metrics.set_reload(built.is_ok(), clock::wall());
-        match built {
-            Ok(mut setup) => {
-                setup.schedule.inherit(&self.setup.schedule, self.now());
-                let plan = &setup.plan;
-                self.metrics.configure(&plan.targets(), &plan.vantage, plan.histograms);
-                self.controls.retain(|id, _| plan.controls.iter().any(|control| control.id == *id));
-                self.setup = setup;
-                self.keeper.tell(self.setup.receivers.clone());
-                self.forget_removed();
-                info!(targets = self.setup.plan.items.len(), "configuration reloaded");
-                self.publish();
-                Ok(())
-            }
-            Err(error) => {
-                warn!(%error, "configuration not reloaded; the old one stays in effect");
-                Err(error)
-            }
-        }
-    }
-
-    /// One exchange on demand, within the byte budget.
-    fn probe(&mut self, id: TargetId, timeout: Duration, reply: Reply<Result<Box<Exchange>, ProbeRefusal>>) {
-        let Some(item) = self.setup.plan.items.iter().find(|item| item.target.id == id) else {
-            return reply(Err(ProbeRefusal::UnknownTarget));
-        };
-        let reserved = item.target.bytes.saturating_add(OVERHEAD_BYTES);
-        if self.memory.get(&id).is_some_and(|memory| memory.running) {
-            return reply(Err(ProbeRefusal::Busy));
-        }
-        let now = self.now();
-        if !self.setup.schedule.reserve_on_demand(reserved, now) {
-            return reply(Err(ProbeRefusal::Budget));
-        }
-        let shape = Shape { bytes: item.target.bytes, ..self.setup.plan.shape.clone() };
-        let (prober, permits, subject) =
-            (self.setup.prober.clone(), self.permits.clone(), item.subject.clone());
-        self.tasks.spawn(async move {
-            let exchange = Box::new(job::probe(&prober, &permits, subject, &shape, timeout).await);
-            Done::Probe { id, reserved, exchange, reply }
-        });
-    }
-
-    fn publish(&mut self) {
-        let (now, at) = (self.now(), self.wall());
-        let remaining = self.setup.schedule.remaining_bytes(now);
-        self.metrics.set_budget_remaining(remaining);
-        let plan = &self.setup.plan;
-        let items = plan.items.iter().enumerate().map(|(index, item)| {
-            let id = &item.target.id;
-            let effective_interval = self.setup.schedule.effective_interval(index);
-            self.metrics.set_effective_interval(id, effective_interval);
-            let state = self.memory.get(id).map(|memory| &memory.state);
-            let standing = Standing {
-                verdict: state.and_then(TargetState::verdict),
-                basis: state.and_then(TargetState::basis),
-                findings: state.map(TargetState::findings).unwrap_or_default(),
-                last_exchange_at: state.and_then(TargetState::last_exchange_at),
-                effective_interval,
-            };
-            if standing.is_stale(at) {
-                self.metrics.set_stale(id);
-            } else {
-                self.metrics.set_verdict(id, standing.verdict.map(|(verdict, _)| verdict));
-            }
-            target_status(&item.target, standing, &self.metrics, at)
-        });
-        let controls = plan.controls.iter().map(|control| {
-            let serves = |(_, item): &(usize, &PlanItem)| DaemonPlan::serves(item, control);
-            let intervals = plan.items.iter().enumerate().filter(serves);
-            let intervals = intervals.map(|(index, _)| self.setup.schedule.effective_interval(index));
-            let standing = Standing {
-                last_exchange_at: self.controls.get(&control.id).copied(),
-                effective_interval: intervals.min().unwrap_or_default(),
-                ..Standing::default()
-            };
-            self.metrics.set_effective_interval(&control.id, standing.effective_interval);
-            target_status(control, standing, &self.metrics, at)
-        });
-        let snapshot = Snapshot {
-            started_at: self.started_at,
-            at,
-            vantage: self.setup.plan.vantage.clone(),
-            budget: self.setup.plan.budget(remaining),
-            store_writable: self.keeper.is_writable(),
-            targets: items.chain(controls).collect(),
-        };
-        self.snapshots.send_replace(Arc::new(snapshot));
     }
 }
 
