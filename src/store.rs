@@ -8,6 +8,7 @@ mod codec;
 mod error;
 mod latest;
 mod migrate;
+mod open;
 mod purge;
 mod read;
 mod restore;

@@ -61,6 +61,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// It is not where it was.
+    #[error("{}: was moved away or deleted while it was in use; history begins anew", path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another process keeps it.
     #[error("{}: another throttlescope keeps this database; stop it, or name another file under [store] path", path.display())]
     InUse {

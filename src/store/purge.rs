@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{StoreError, migrate, writer};
+use super::{StoreError, migrate, open};
 
 /// What was deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ fn is_ours(path: &Path) -> std::io::Result<bool> {
 pub fn purge(path: &Path, delete: bool) -> Result<Purged, StoreError> {
     let sentence = |error: std::io::Error| StoreError::of_file(path, &error);
     // A daemon that writes would be left with a file that nobody sees.
-    let lock = if path.parent().is_some_and(Path::is_dir) { Some(writer::lock(path)?) } else { None };
+    let lock = if path.parent().is_some_and(Path::is_dir) { Some(open::lock(path)?) } else { None };
     let files = files(path);
     if path.is_dir() {
         return Err(StoreError::Folder { path: path.to_owned() });

@@ -2,8 +2,6 @@
 
 use std::{
     fs::File,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,12 +12,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::{
-    Batch, Health, Restored, Settings, StoreError, migrate, restore, retain,
-    retain::TrustedClock,
-    write::{self, Numbers, micros},
+    Batch, Health, Restored, Settings, StoreError, migrate, open::Open, restore, retain,
+    retain::TrustedClock, write::micros,
 };
 use crate::clock;
 
@@ -66,12 +63,14 @@ impl Store {
     /// that fails now the thread goes on trying, and `tell` hears why.
     pub fn open(settings: Settings, tell: impl FnMut(Health) + Send + Clone + 'static) -> (Self, Restored) {
         let mut opening = tell.clone();
-        let (open, restored) = match Open::new(&settings) {
+        let mut lock = None;
+        let (open, restored) = match Open::new(&settings.path, &mut lock) {
             Ok((open, restored)) => {
                 opening(Health::Writable);
                 (Some(open), restored)
             }
             Err(error) => {
+                lock = None;
                 opening(Health::Failed(error.to_string()));
                 // What can be read is taken up even where nothing can be written.
                 let read = migrate::open_to_read(&settings.path).ok();
@@ -82,7 +81,9 @@ impl Store {
         let closing = Arc::new(AtomicBool::new(false));
         let mut writer = Writer {
             settings,
+            failing: open.is_none(),
             open,
+            lock,
             tell: Box::new(tell.clone()),
             clock: TrustedClock::new(clock::now(), clock::wall()),
             started: clock::wall(),
@@ -126,69 +127,18 @@ impl Store {
     }
 }
 
-/// Takes the lock that one writer holds. The file stays: deleting it would let two hold it.
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let sentence = |error: std::io::Error| StoreError::of_file(path, &error);
-    let file = File::options().create(true).truncate(false).write(true).open(name).map_err(sentence)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(std::fs::TryLockError::Error(error)) => Err(sentence(error)),
-    }
-}
-
-/// Makes the file where it is not there, for its owner alone: what was measured, and where people are told of it, is
-/// nobody else's business. What SQLite puts beside it gets the same rights.
-fn make(path: &Path) -> std::io::Result<()> {
-    match File::options().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// A database that can be written.
-struct Open {
-    connection: Connection,
-    numbers: Numbers,
-    /// The row of this start.
-    run: Option<i64>,
-    _lock: File,
-}
-
-impl Open {
-    fn new(settings: &Settings) -> Result<(Self, Restored), StoreError> {
-        let path = settings.path.as_path();
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| match StoreError::of_file(path, &error) {
-                StoreError::Full { path } => StoreError::Full { path },
-                StoreError::ReadOnly { path } => StoreError::ReadOnly { path },
-                _ => StoreError::Other {
-                    path: path.to_owned(),
-                    problem: format!(
-                        "its folder cannot be made ({error}); name another file under [store] path"
-                    ),
-                },
-            })?;
-        }
-        let lock = lock(path)?;
-        make(path).map_err(|error| StoreError::of_file(path, &error))?;
-        let connection = migrate::open_to_write(path)?;
-        let restored = restore::restore(&connection).map_err(|error| StoreError::of(path, &error))?;
-        Ok((Self { connection, numbers: Numbers::default(), run: None, _lock: lock }, restored))
-    }
-}
-
 /// The thread's own state.
 struct Writer {
     settings: Settings,
     open: Option<Open>,
+    /// Kept while writing fails: nobody else shall take the database meanwhile.
+    lock: Option<File>,
     tell: Box<dyn Tell>,
     clock: TrustedClock,
     started: Timestamp,
     pause: Duration,
+    /// The last that was told is a failure.
+    failing: bool,
     closing: Arc<AtomicBool>,
 }
 
@@ -198,41 +148,45 @@ impl Writer {
         let mut waiting: Vec<Batch> = Vec::new();
         let (mut tidied, mut written) = (clock::now(), 0);
         loop {
-            let patience = if waiting.is_empty() && self.open.is_some() { TIDY } else { self.pause };
-            let over = match receiver.recv_timeout(if waiting.len() < AT_ONCE {
-                patience
-            } else {
-                Duration::ZERO
-            }) {
-                Ok(batch) => {
-                    waiting.push(batch);
-                    waiting.extend(receiver.try_iter().take(AT_ONCE.saturating_sub(waiting.len())));
-                    false
+            let over = self.receive(receiver, &mut waiting);
+            let count = waiting.len();
+            if !self.write(&mut waiting) {
+                if over || self.closing.load(Ordering::Relaxed) {
+                    return;
                 }
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
-            written += waiting.len();
-            if self.write(&mut waiting) {
-                self.pause = RETRY_MIN;
-                let due = clock::now().saturating_duration_since(tidied) >= TIDY;
-                if due || written >= TIDY_BATCHES || over {
-                    (tidied, written) = (clock::now(), 0);
-                    self.heartbeat(over);
-                    self.tidy();
-                }
-            } else if over {
-                return;
-            } else if waiting.len() >= AT_ONCE {
                 // The queue itself keeps what comes meanwhile.
                 self.sleep();
                 self.pause = (self.pause * 2).min(RETRY_MAX);
-            } else {
-                self.pause = (self.pause * 2).min(RETRY_MAX);
+                continue;
             }
-            if over && waiting.is_empty() {
+            self.pause = RETRY_MIN;
+            written += count;
+            let due = clock::now().saturating_duration_since(tidied) >= TIDY;
+            if due || written >= TIDY_BATCHES || over {
+                (tidied, written) = (clock::now(), 0);
+                self.heartbeat(over);
+                self.tidy();
+            }
+            if over {
                 return;
             }
+        }
+    }
+
+    /// Takes batches from the queue, waiting for one where nothing else is to be done; `true` when none will ever come.
+    fn receive(&self, receiver: &Receiver<Batch>, waiting: &mut Vec<Batch>) -> bool {
+        if waiting.len() >= AT_ONCE {
+            return false;
+        }
+        let patience = if waiting.is_empty() && self.open.is_some() { TIDY } else { Duration::ZERO };
+        match receiver.recv_timeout(patience) {
+            Ok(batch) => {
+                waiting.push(batch);
+                waiting.extend(receiver.try_iter().take(AT_ONCE.saturating_sub(waiting.len())));
+                false
+            }
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => true,
         }
     }
 
@@ -248,24 +202,28 @@ impl Writer {
 
     /// Writes all of `waiting` in one transaction; `false` where that failed, and they are kept.
     fn write(&mut self, waiting: &mut Vec<Batch>) -> bool {
+        if self.open.as_ref().is_some_and(|open| !open.is_in_place(&self.settings.path)) {
+            self.fail(&StoreError::Gone { path: self.settings.path.clone() }.to_string());
+            (self.open, self.lock) = (None, None);
+        }
         if self.open.is_none() && !self.reopen() {
             return false;
         }
-        if waiting.is_empty() {
-            return true;
-        }
         let Some(open) = &mut self.open else { return false };
-        let result = transact(open, waiting);
+        let result = if waiting.is_empty() { Ok(()) } else { open.write(waiting) };
         match result {
             Ok(()) => {
                 waiting.clear();
+                if std::mem::take(&mut self.failing) {
+                    (self.tell)(Health::Writable);
+                }
                 true
             }
             Err(error) if is_our_own(&error) => {
                 // Trying again would fail for ever; what can be written of the rest is.
                 self.fail(&format!("a record cannot be written: {error}; please report it"));
                 self.salvage(waiting);
-                true
+                self.open.is_some()
             }
             Err(error) => {
                 let sentence = StoreError::of(&self.settings.path, &error).to_string();
@@ -279,22 +237,27 @@ impl Writer {
     /// Writes batches one by one and leaves out those that cannot be.
     fn salvage(&mut self, waiting: &mut Vec<Batch>) {
         for batch in waiting.drain(..) {
-            let written = self.open.as_mut().is_some_and(|open| transact(open, &[batch]).is_ok());
+            let written = self.open.as_mut().is_some_and(|open| open.write(&[batch]).is_ok());
             if !written {
                 (self.tell)(Health::Dropped(1));
             }
         }
     }
 
+    /// Opens it again, and writes that we are there. Whether batches can be written as well shows when they are: on a full
+    /// disk a database can be opened.
     fn reopen(&mut self) -> bool {
-        match Open::new(&self.settings) {
+        let held = self.lock.is_some();
+        match Open::new(&self.settings.path, &mut self.lock) {
             Ok((open, _)) => {
                 self.open = Some(open);
-                (self.tell)(Health::Writable);
                 self.heartbeat(false);
                 self.open.is_some()
             }
             Err(error) => {
+                if !held {
+                    self.lock = None;
+                }
                 self.fail(&error.to_string());
                 false
             }
@@ -305,6 +268,7 @@ impl Writer {
         if let Some(open) = &mut self.open {
             open.numbers.forget();
         }
+        self.failing = true;
         (self.tell)(Health::Failed(sentence.to_owned()));
     }
 
@@ -360,15 +324,6 @@ impl Writer {
         self.fail(&sentence);
         self.open = None;
     }
-}
-
-fn transact(open: &mut Open, batches: &[Batch]) -> rusqlite::Result<()> {
-    let now = clock::wall();
-    let transaction = open.connection.transaction()?;
-    for batch in batches {
-        write::write(&transaction, &mut open.numbers, batch, now).inspect_err(|_| open.numbers.forget())?;
-    }
-    transaction.commit()
 }
 
 /// An error of our own making rather than of the disk: the same batch would always fail.

@@ -377,6 +377,40 @@ fn a_store_that_cannot_be_used_says_why_in_a_sentence_and_is_left_alone() {
     assert_eq!(export(&path, None, Span::default()).len(), 2);
 }
 
+#[test]
+fn a_database_that_is_taken_away_while_it_is_in_use_is_missed_and_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = database(&folder);
+    let away = folder.path().join("away.db");
+    let (tell, news) = news();
+    let (store, _) = Store::open(settings(&path), tell);
+    store.submit(batch(round(1, "shop/images", at(0))));
+    while !path.exists() || count_or_none(&path) != Some(2) {
+        std::thread::yield_now();
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let with = |base: &Path| PathBuf::from(format!("{}{suffix}", base.display()));
+        std::fs::rename(with(&path), with(&away)).unwrap();
+    }
+    store.submit(batch(round(2, "shop/images", at(300))));
+    let told = wait_for(&news, |health| matches!(health, Health::Failed(_)));
+    assert!(matches!(&told, Health::Failed(why) if why.contains("was moved away or deleted")), "{told:?}");
+    wait_for(&news, |health| *health == Health::Writable);
+    store.close();
+    assert_eq!(count(&path), 2, "what came after it is in the new one");
+    assert_eq!(count(&away), 2, "and what came before it in the old one");
+}
+
+/// How many exchanges are in a database that may not be one yet.
+fn count_or_none(path: &Path) -> Option<usize> {
+    let mut exchanges = 0;
+    let each = |_, _| {
+        exchanges += 1;
+        Ok::<(), StoreError>(())
+    };
+    Reader::new(path.to_owned()).measurements(None, Span::default(), each).ok().map(|()| exchanges)
+}
+
 /// A small file system of the test's own, by an inner program in namespaces of its own.
 #[test]
 fn a_full_disk_and_a_read_only_one_are_survived() {
@@ -416,9 +450,19 @@ fn full_and_read_only(mount: &Path) {
         assert!(number < 1_000, "the disk never fills");
     };
     assert!(failed.contains("the disk is full; free some space"), "{failed}");
+    // Nobody else takes it while the one that has it tries again.
+    let (tell_other, of_other) = self::news();
+    let (other, _) = Store::open(settings(&path), tell_other);
+    let told = of_other.recv_timeout(Duration::from_mins(1)).unwrap();
+    assert!(matches!(&told, Health::Failed(why) if why.contains("another throttlescope keeps")), "{told:?}");
+    other.close();
+    // The database can be opened all the while, which is not told as if it could be written.
+    let stored = count(&path);
     for _ in 0..10 {
         number += 1;
         assert!(store.submit(batch(round(number, "shop/images", at(number * 300)))));
+        let told = news.recv_timeout(Duration::from_secs(1));
+        assert!(told != Ok(Health::Writable) || count(&path) > stored, "nothing was written");
     }
     std::fs::remove_file(&filler).unwrap();
     wait_for(&news, |health| *health == Health::Writable);
