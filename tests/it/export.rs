@@ -1,6 +1,8 @@
 //! What leaves the store: three forms that others read, and nothing at all after a purge.
 
 use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output},
 };
@@ -11,7 +13,10 @@ use throttlescope::{
     store::Store,
 };
 
-use crate::store::{at, batch, round, settings};
+use crate::{
+    store::{at, batch, round, settings},
+    support::Daemon,
+};
 
 fn run(arguments: &[&str], database: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_throttlescope"))
@@ -190,4 +195,98 @@ fn a_purge_touches_nothing_that_is_not_ours() {
         assert!(refused.status.code() == Some(2) && said.lines().count() == 1, "{said}");
         assert!(path.exists(), "{}", path.display());
     }
+}
+
+/// The user's address as a server behind a translator sees it, in the forms that servers echo.
+const PLANTED: [&str; 3] = ["203.0.113.77", "2001:db8:77::77", "[2001:db8:77::77]:4711"];
+
+/// A server at 127.0.0.2 that tells whoever asks where it comes from, wherever it can: in headers that are kept and in others,
+/// in the body, in where it redirects to, and in its words of refusal.
+fn indiscreet() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map(Result::unwrap) {
+            std::thread::spawn(move || {
+                let peer = stream.peer_addr().unwrap();
+                let [v4, v6, with_port] = PLANTED;
+                let mut reader = BufReader::new(stream);
+                let mut path = String::new();
+                loop {
+                    let mut line = String::new();
+                    if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    if let Some(asked) = line.strip_prefix("GET ") {
+                        asked.split(' ').next().unwrap().clone_into(&mut path);
+                    }
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                }
+                let status = match path.as_str() {
+                    "/gone" => format!("302 Found\r\nLocation: /for/{v4}/{peer}?from={v6}"),
+                    "/refused" => format!("403 Forbidden {v4}"),
+                    _ => "200 OK".to_owned(),
+                };
+                let body = format!("you are {peer}, {v4}, {v6}; ").repeat(2_000);
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nServer: edge ({v4}, {peer})\r\nVia: 1.1 {with_port}, 1.1 {v4}:4711\r\n\
+                     X-Cache: MISS from {v6}\r\nCache-Control: private, for={v4}\r\nX-Client-IP: {v4}\r\n\
+                     Set-Cookie: ip={v4}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                let _gone = reader.get_mut().write_all(answer.as_bytes());
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn an_address_of_the_user_that_a_server_echoes_reaches_no_form() {
+    let server = indiscreet();
+    let target = |name: &str| {
+        format!(
+            "[[target]]\nid = \"shop/{name}\"\nurl = \"http://{server}/{name}\"\ninterval = \"1s\"\nbytes = \"64KiB\"\n"
+        )
+    };
+    let config = format!(
+        "[catalog]\nplatforms = []\n[schedule]\nbytes_per_hour = \"100GB\"\nbytes_per_day = \"2TB\"\n{}",
+        ["big", "gone", "refused"].map(target).concat()
+    );
+    let mut daemon = Daemon::start(&config);
+    for name in ["big", "gone", "refused"] {
+        daemon.wait_until("it is measured", |daemon| {
+            daemon.metric(&format!("throttlescope_exchanges_total{{target=\"shop/{name}\"}}")) > Some(0.0)
+        });
+    }
+    let path = daemon.database();
+    let stored = |name: &str| {
+        let output = run(&["export", "--target", &format!("shop/{name}")], &path);
+        !output.stdout.is_empty()
+    };
+    daemon.wait_until("it is stored", |_| ["big", "gone", "refused"].into_iter().all(stored));
+    let mut texts: Vec<String> =
+        ["ndjson", "csv", "ooni"].map(|format| stdout(&run(&["export", "--format", format], &path))).into();
+    assert!(
+        texts[0].contains("[address]"),
+        "what the server said was kept, but for the address: {}",
+        texts[0]
+    );
+    texts.push(daemon.get("/api/v1/export?format=ndjson").1);
+    texts.push(daemon.get("/target?id=shop%2Fbig").1);
+    let id = texts[0].split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned();
+    texts.push(daemon.get(&format!("/exchange?id={id}")).1);
+    for text in &texts {
+        for planted in ["203.0.113.77", "db8:77"] {
+            assert!(!text.contains(planted), "{planted}: {text}");
+        }
+    }
+    // OONI's form names 127.0.0.1 in place of every user; the others name nobody.
+    for text in [&texts[0], &texts[1], &texts[3], &texts[5]] {
+        assert!(!text.contains("127.0.0.1"), "{text}");
+    }
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
 }
