@@ -294,8 +294,9 @@ async fn watch(course: Course<'_>) {
     println!("over {:.0} s after lift", now() - lift);
     for (prometheus, native) in observers.both() {
         let mut missing = Vec::new();
-        questions(prometheus, native, &target, [began, now()], &mut missing).await;
-        recordings_and_alerts(prometheus, [began, now()], &mut missing).await;
+        let mut asked = questions(prometheus, native, &target, [began, now()], &mut missing).await;
+        asked += recordings_and_alerts(prometheus, [began, now()], &mut missing).await;
+        println!("native histograms: {native}; {asked} queries, {} without data", missing.len());
         incident_is_drawn(prometheus, &target, [onset, now()]).await;
         assert!(missing.is_empty(), "native: {native}, from {began} to {}: {missing:#?}", now());
     }
@@ -310,14 +311,15 @@ fn has_data(found: &[Value]) -> bool {
     })
 }
 
-/// Asks what the dashboards ask, over the whole span, as Grafana would.
+/// Asks what the dashboards ask, over the whole span, as Grafana would; gives how many queries that were.
 async fn questions(
     prometheus: &Prometheus,
     native: bool,
     target: &str,
     [from, until]: [f64; 2],
     missing: &mut Vec<String>,
-) {
+) -> u32 {
+    let mut asked = 0;
     let range = format!("{:.0}s", until - from);
     for (name, dashboard) in dashboards() {
         for panel in panels(&dashboard) {
@@ -348,6 +350,7 @@ async fn questions(
                     continue;
                 }
                 let expression = variables.fill(text(query, "expr"));
+                asked += 1;
                 if !has_data(&prometheus.range(&expression, from, until).await) {
                     missing.push(format!("{name}: {title}: {expression}"));
                 }
@@ -361,21 +364,29 @@ async fn questions(
             let inside = filled.trim_start_matches("label_values(").trim_end_matches(')');
             let (selector, label) = inside.rsplit_once(", ").unwrap();
             let named = format!("group by ({label}) ({selector})");
+            asked += 1;
             let found = prometheus.range(&named, from, until).await;
             if !found.iter().any(|series| series["metric"][label].is_string()) {
                 missing.push(format!("{name}: {query}"));
             }
         }
     }
+    asked
 }
 
-/// Every rule is evaluated without a fault, what it reads is there, and what had to be raised was.
-async fn recordings_and_alerts(prometheus: &Prometheus, [from, until]: [f64; 2], missing: &mut Vec<String>) {
+/// Every rule is evaluated without a fault, and what it reads is there; gives how many queries that were.
+async fn recordings_and_alerts(
+    prometheus: &Prometheus,
+    [from, until]: [f64; 2],
+    missing: &mut Vec<String>,
+) -> u32 {
+    let mut asked = 0;
     for rule in prometheus.rules().await {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
     for rule in rules("rules") {
         let record = text(&rule, "record");
+        asked += 1;
         if !has_data(&prometheus.range(record, from, until).await) {
             missing.push(record.to_owned());
         }
@@ -394,6 +405,7 @@ async fn recordings_and_alerts(prometheus: &Prometheus, [from, until]: [f64; 2],
             }
         });
         for input in read.chain(recorded) {
+            asked += 1;
             if !has_data(&prometheus.range(&input, from, until).await) {
                 missing.push(format!("{name} reads {input}"));
             }
@@ -405,6 +417,7 @@ async fn recordings_and_alerts(prometheus: &Prometheus, [from, until]: [f64; 2],
         .map(|alert| format!("{} {}", text(&alert["metric"], "alertname"), alert["metric"]["instance"]))
         .collect();
     println!("raised: {raised:#?}");
+    asked
 }
 
 /// The annotation begins after the onset and has ended.
@@ -459,9 +472,9 @@ fn the_same_in_the_laboratory() {
             "run",
             "tspu-2021",
             "--onset",
-            "60s",
+            &format!("{}s", ONSET.as_secs()),
             "--lift",
-            "180s",
+            &format!("{}s", LIFT.as_secs()),
             "--",
             "env",
             &format!("{INSIDE}=1"),
