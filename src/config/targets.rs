@@ -183,8 +183,8 @@ fn notification(mut section: Section, problems: &mut Vec<Problem>) -> Option<Not
         let message = "name one of webhook and alertmanager, in a section each";
         problems.push(section.problem(None, "", message));
     }
-    let webhook = section.text("webhook", problems, values::url).map(Notify::Webhook);
-    let alertmanager = section.text("alertmanager", problems, values::url).map(Notify::Alertmanager);
+    let webhook = section.text("webhook", problems, values::receiver).map(Notify::Webhook);
+    let alertmanager = section.text("alertmanager", problems, values::receiver).map(Notify::Alertmanager);
     section.finish(&NOTIFY_KEYS, problems);
     webhook.or(alertmanager)
 }

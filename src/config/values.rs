@@ -63,6 +63,16 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
     }
 }
 
+/// Where somebody is told. What is wrong is said without the address, which may hold a secret.
+pub(super) fn receiver(text: &str) -> Result<Url, String> {
+    let parsed = Url::parse(text)
+        .map_err(|_| "is not a URL, write for example \"https://hooks.example/throttling\"".to_owned())?;
+    match parsed.scheme() {
+        "http" | "https" => url(text),
+        scheme => Err(format!("nobody can be told over `{scheme}`, use http or https")),
+    }
+}
+
 /// A resolver over HTTPS.
 pub(super) fn doh(text: &str) -> Result<Url, String> {
     match url(text) {
