@@ -1,5 +1,5 @@
 //! Others who send through the same narrow place: packets at random that do not yield, and greedy flows that yield as
-//! TCP does (additive increase, multiplicative decrease). They exist in numbers only; no packet is made for them.
+//! TCP does (additive increase, multiplicative decrease, timeouts). They exist in numbers only; no packet is made for them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,12 +16,19 @@ pub(super) const RIVAL_BYTES: usize = 1500;
 const UNYIELDING: usize = usize::MAX;
 /// A greedy flow's window in packets, at most: a receive window of 3 MB.
 const WINDOW_MAX: f64 = 2000.0;
+/// With fewer packets underway a loss is not told by three duplicates (RFC 5681): the flow waits for its timer.
+const REPAIRABLE: f64 = 4.0;
+/// Linux' shortest timeout beyond the round trip, and how often it doubles at most.
+const TIMEOUT: Duration = Duration::from_millis(200);
+const DOUBLINGS_MAX: u32 = 6;
 
 #[derive(Debug)]
 pub(super) struct Rivals {
     competition: Competition,
     rng: Xoshiro256PlusPlus,
     rtt: Duration,
+    /// What one packet takes at the narrow place.
+    service: Duration,
     /// Mean time between two packets that do not yield.
     gap: Option<Duration>,
     next: Option<Duration>,
@@ -37,6 +44,10 @@ struct Greedy {
     underway: u32,
     /// Losses before this moment are of the same window and count once.
     recovered_at: Duration,
+    /// The timer runs until then, and nothing is sent.
+    silent_until: Option<Duration>,
+    /// Timeouts one after the other.
+    timeouts: u32,
 }
 
 impl Rivals {
@@ -51,12 +62,15 @@ impl Rivals {
                 threshold: WINDOW_MAX,
                 underway: 0,
                 recovered_at: Duration::ZERO,
+                silent_until: None,
+                timeouts: 0,
             })
             .collect();
         Self {
             competition,
             rng,
             rtt: rtt.max(Duration::from_millis(1)),
+            service: rate.time_for(RIVAL_BYTES),
             gap,
             next: gap.map(|_| Duration::ZERO),
             flows,
@@ -66,13 +80,19 @@ impl Rivals {
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let answer = self.answers.peek().map(|Reverse((at, ..))| *at);
-        super::earlier(self.next, answer)
+        let timer =
+            self.flows.iter().filter(|flow| flow.has_room()).filter_map(|flow| flow.silent_until).min();
+        super::earlier(super::earlier(self.next, answer), timer)
     }
 
     pub(super) fn shift(&mut self, by: Duration) {
         self.next = self.next.map(|next| next + by);
         self.answers =
             self.answers.drain().map(|Reverse((at, flow, lost))| Reverse((at + by, flow, lost))).collect();
+        for flow in &mut self.flows {
+            flow.recovered_at += by;
+            flow.silent_until = flow.silent_until.map(|until| until + by);
+        }
     }
 
     /// The flow of the next packet that comes by now; nothing where none does.
@@ -90,22 +110,30 @@ impl Rivals {
             self.answers.pop();
             self.flows[flow].answered(now, self.rtt, lost);
         }
-        let flow = self.flows.iter().position(|flow| f64::from(flow.underway) < flow.window.floor())?;
+        let may_send = |flow: &Greedy| flow.has_room() && flow.silent_until.is_none_or(|until| until <= now);
+        let flow = self.flows.iter().position(may_send)?;
+        self.flows[flow].silent_until = None;
         self.flows[flow].underway += 1;
         Some(flow)
     }
 
     /// A rival's packet is through the narrow place.
     pub(super) fn through(&mut self, now: Duration, flow: usize) {
-        if flow != UNYIELDING {
-            self.answers.push(Reverse((now + self.rtt, flow, false)));
-        }
+        self.answer(now, flow, false);
     }
 
     /// A rival's packet found no room.
     pub(super) fn dropped(&mut self, now: Duration, flow: usize) {
+        self.answer(now, flow, true);
+    }
+
+    /// Within a packet's time at random, and a little more: answers in step with departures would always find the place that has
+    /// just become free, and leave none to others (Floyd and Jacobson, "On traffic phase effects in packet-switched gateways",
+    /// 1992).
+    fn answer(&mut self, now: Duration, flow: usize, lost: bool) {
         if flow != UNYIELDING {
-            self.answers.push(Reverse((now + self.rtt, flow, true)));
+            let random = (self.service + self.rtt / 10).mul_f64(self.rng.random());
+            self.answers.push(Reverse((now + self.rtt + random, flow, lost)));
         }
     }
 
@@ -119,18 +147,35 @@ impl Rivals {
 }
 
 impl Greedy {
+    fn has_room(&self) -> bool {
+        f64::from(self.underway) < self.window.floor()
+    }
+
     fn answered(&mut self, now: Duration, rtt: Duration, lost: bool) {
         self.underway = self.underway.saturating_sub(1);
         if lost {
-            if now >= self.recovered_at {
+            if self.window < REPAIRABLE {
+                self.times_out(now, rtt);
+            } else if now >= self.recovered_at {
                 self.threshold = (self.window / 2.0).max(2.0);
                 self.window = self.threshold;
                 self.recovered_at = now + rtt;
             }
-        } else if self.window < self.threshold {
-            self.window = (self.window + 1.0).min(WINDOW_MAX);
-        } else {
-            self.window = (self.window + 1.0 / self.window).min(WINDOW_MAX);
+            return;
         }
+        self.timeouts = 0;
+        let more = if self.window < self.threshold { 1.0 } else { 1.0 / self.window };
+        self.window = (self.window + more).min(WINDOW_MAX);
+    }
+
+    /// What is still underway was sent before and is no news.
+    fn times_out(&mut self, now: Duration, rtt: Duration) {
+        if self.silent_until.is_some() {
+            return;
+        }
+        self.silent_until = Some(now + (TIMEOUT + rtt) * 2_u32.pow(self.timeouts));
+        self.timeouts = (self.timeouts + 1).min(DOUBLINGS_MAX);
+        self.threshold = 2.0;
+        self.window = 1.0;
     }
 }

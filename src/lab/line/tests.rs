@@ -9,10 +9,12 @@ use crate::wire::packet::{Forged, Transport, tcp, udp};
 
 const BYTES: usize = 1500;
 
-/// A full datagram from the server to the client.
-fn down() -> Vec<u8> {
+/// A full datagram from the server to the client, with a number in it.
+fn down(number: u32) -> Vec<u8> {
     let (server, client) = ("192.0.2.1:443", "100.64.0.1:4000");
-    udp(server.parse().unwrap(), client.parse().unwrap(), &[0; BYTES - 28]).unwrap()
+    let mut payload = [0; BYTES - 28];
+    payload[..4].copy_from_slice(&number.to_be_bytes());
+    udp(server.parse().unwrap(), client.parse().unwrap(), &payload).unwrap()
 }
 
 fn lane(way: Way, rtt: u64) -> Lane {
@@ -20,11 +22,15 @@ fn lane(way: Way, rtt: u64) -> Lane {
     Lane::new(line, profiles::profile("clean").unwrap(), 11)
 }
 
-/// Sends `count` packets down, one every `gap`; when each came out, and when it went in.
+/// Sends `count` packets down, one every `gap`; when each came out.
 fn send(lane: &mut Lane, count: u32, gap: Duration) -> Vec<Duration> {
+    deliveries(lane, count, gap).into_iter().map(|delivery| delivery.due).collect()
+}
+
+fn deliveries(lane: &mut Lane, count: u32, gap: Duration) -> Vec<Delivery> {
     let mut out = Vec::new();
     for number in 0..count {
-        lane.packet(gap * number, Direction::Down, down(), &mut out);
+        lane.packet(gap * number, Direction::Down, down(number), &mut out);
     }
     while let Some(deadline) = lane.next_deadline().filter(|_| lane.counters().packets > 0) {
         if deadline > gap * count + Duration::from_secs(30) {
@@ -32,7 +38,7 @@ fn send(lane: &mut Lane, count: u32, gap: Duration) -> Vec<Duration> {
         }
         lane.tick(deadline, &mut out);
     }
-    out.into_iter().map(|delivery| delivery.due).collect()
+    out
 }
 
 fn ms(milliseconds: f64) -> Duration {
@@ -136,10 +142,23 @@ fn rivals_take_their_share() {
     let way = Way { rate: Rate::bits(12e6), competition, ..Way::default() };
     let mut greedy = lane(way, 20);
     // A tenth of what the line takes: rivals who yield take the rest, and fill the queue.
-    let arrivals = send(&mut greedy, 2000, ms(10.0));
-    let waited = |number: usize| arrivals[number].saturating_sub(ms(10.0) * number as u32);
-    let mean = (500..1500).map(|number| waited(number).as_secs_f64()).sum::<f64>() / 1000.0;
+    let waited = |one: &Delivery| {
+        let number = u32::from_be_bytes(one.bytes[28..32].try_into().unwrap());
+        one.due.saturating_sub(ms(10.0) * number).as_secs_f64()
+    };
+    let waits: Vec<f64> = deliveries(&mut greedy, 2000, ms(10.0)).iter().map(waited).collect();
+    let mean = waits[500..].iter().sum::<f64>() / (waits.len() - 500) as f64;
     assert!((0.06..0.25).contains(&mean), "greedy rivals fill the queue of 200 ms: {mean}");
+}
+
+/// Eight flows of two packets each are more than a queue of three packets can hold: they have to wait for their timers.
+#[test]
+fn rivals_without_room_time_out() {
+    let competition = Competition { flows: 8, ..Competition::default() };
+    let queue = Queue::DropTailBytes(Size(4_500));
+    let way = Way { rate: Rate::bits(2e6), queue, competition, ..Way::default() };
+    let arrivals = send(&mut lane(way, 10), 1000, ms(20.0));
+    assert!(arrivals.len() > 750, "only {} of 1000 came through", arrivals.len());
 }
 
 #[test]
