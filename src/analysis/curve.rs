@@ -167,7 +167,7 @@ const FREEZE_CONFIDENCE: f64 = 0.9;
 
 /// From this probability on a curve is named policed; chosen on curves that were not fitted to, so that of each other cause
 /// about one in a hundred is.
-const POLICING_MIN: f64 = 0.82;
+const POLICING_MIN: f64 = 0.6;
 
 /// Above this probability nothing else is named either.
 const OTHERS_MAX: f64 = 0.2;

@@ -5,10 +5,13 @@
 
 mod bucket;
 mod chance;
+mod losses;
 
 use std::f64::consts::TAU;
 
 use crate::model::CurvePoint;
+
+use losses::Losses;
 
 /// Payload of one full segment, near enough for "one segment or several" (Ethernet with timestamps).
 pub(super) const SEGMENT: f64 = 1_448.0;
@@ -105,6 +108,12 @@ impl Steps {
         self.level[step] - first.checked_sub(1).map_or(0.0, |before| self.level[before])
     }
 
+    /// Segments of the round trip that ended so many round trips before this step.
+    fn window_at(&self, step: usize, back: f64) -> f64 {
+        let until = self.at[step] - back;
+        self.at.partition_point(|&at| at <= until).checked_sub(1).map_or(0.0, |step| self.window_before(step))
+    }
+
     /// Segments in each slot of so many round trips of the steady state.
     fn slots(&self, width: f64) -> Vec<f64> {
         let start = self.at[self.steady];
@@ -124,9 +133,7 @@ pub(super) struct Marks {
     pub(super) silent: f64,
     /// The same outside of stalls.
     pub(super) silent_between: f64,
-    /// How much comes at once in the second half, in mean windows, as a logarithm: a queue hands packets out one by one.
-    pub(super) clump: f64,
-    /// The same in segments.
+    /// How many segments come at once in the second half, as a logarithm: a queue hands packets out one by one.
     pub(super) together: f64,
     /// Share of what comes between stalls at one pace, in less than a window's time: a queue's own.
     pub(super) even: f64,
@@ -137,33 +144,24 @@ pub(super) struct Marks {
     pub(super) clock: f64,
     /// Mean segments in a round trip, as a logarithm.
     pub(super) window: f64,
-    /// Stalls for each segment, as a logarithm.
-    pub(super) stall_rate: f64,
     /// Number of stalls.
     pub(super) stalls: usize,
     /// Share of time in stalls.
     pub(super) stall_time: f64,
     /// Share of stalls that end in one segment: the next one was lost as well.
     pub(super) crawl: f64,
-    /// Evidence, as a logarithm of odds, that stalls outlast a repair or end in one segment more often than losses by
-    /// chance would make them.
-    pub(super) batches: f64,
-    /// Share of repairable stalls whose end releases less than half of the window before.
-    pub(super) partial: f64,
     /// What the end of a repairable stall releases, in windows before it, on average: less where several were lost.
     pub(super) release: f64,
     /// Evidence that the segments between stalls are more alike than chance makes them.
     pub(super) regular_segments: f64,
-    /// The same of the time between stalls.
-    pub(super) regular_times: f64,
-    /// The same of the window before a stall.
-    pub(super) regular_windows: f64,
-    /// How well a token bucket tells where the stalls begin: 0.5 by chance, 1 always.
+    /// Losses for each segment, as a logarithm.
+    pub(super) losses: f64,
+    /// Share of losses that show in a window's missing end alone.
+    pub(super) dips: f64,
+    /// How much better than chance a token bucket tells where losses come, in standard deviations.
     pub(super) bucket: f64,
     /// Logarithm of the spread of goodput over five round trips, as a share of its mean.
     pub(super) spread: f64,
-    /// Logarithm of the mean distance from the straight line, in windows.
-    pub(super) bend: f64,
     /// Goodput of the second half over that of the first.
     pub(super) growth: f64,
     /// Duration in round trips.
@@ -175,64 +173,51 @@ impl Marks {
     pub(super) const NOTHING: Self = Self {
         silent: 0.0,
         silent_between: 0.0,
-        clump: 0.0,
         together: 0.0,
         even: 0.0,
         whole: 0.0,
         clock: 0.0,
         window: 0.0,
-        stall_rate: 0.0,
         stalls: 0,
         stall_time: 0.0,
         crawl: 0.0,
-        batches: 0.0,
-        partial: 0.0,
         release: 0.0,
         regular_segments: 0.0,
-        regular_times: 0.0,
-        regular_windows: 0.0,
+        losses: 0.0,
+        dips: 0.0,
         bucket: 0.0,
         spread: 0.0,
-        bend: 0.0,
         growth: 0.0,
         trips: 0.0,
     };
 
     pub(super) fn of(steps: &Steps) -> Self {
         let gaps = steps.gaps();
+        let losses = Losses::of(steps, &gaps);
         let (stalls, rest): (Vec<Gap>, Vec<Gap>) = gaps.iter().partition(|gap| gap.trips > STALL);
-        let window = steps.window();
         let before: Vec<f64> = stalls.iter().map(|gap| steps.window_before(gap.from).max(1.0)).collect();
         let steady: Vec<Gap> = rest.iter().copied().filter(|gap| gap.from >= steps.steady).collect();
         let late: Vec<Gap> = steady.iter().copied().filter(|gap| gap.from >= steps.late).collect();
-        let level = |gap: &Gap| steps.level[gap.from];
-        let moment = |gap: &Gap| steps.at[gap.from];
-        let between = |of: &dyn Fn(&Gap) -> f64| -> Vec<f64> {
-            stalls.windows(2).map(|pair| of(&pair[1]) - of(&pair[0])).collect()
-        };
+        let between: Vec<f64> =
+            stalls.windows(2).map(|pair| steps.level[pair[1].from] - steps.level[pair[0].from]).collect();
         let crawling = stalls.iter().filter(|gap| gap.jump < 1.5).count();
         Self {
             silent: quiet(&gaps[steps.steady..]),
             silent_between: quiet(&steady),
-            clump: (clump(&late) / window).max(0.01).ln(),
             together: clump(&late).max(0.1).ln(),
             even: even(&steady),
             whole: whole(&gaps),
             clock: clock(steps, &gaps),
-            window: window.ln(),
-            stall_rate: ((stalls.len() as f64 + 0.5) / steps.level[steps.level.len() - 1]).ln(),
+            window: steps.window().ln(),
             stalls: stalls.len(),
             stall_time: time(&stalls) / time(&gaps),
             crawl: crawling as f64 / stalls.len().max(1) as f64,
-            batches: batches(&stalls, &before),
-            partial: partial(&stalls, &before),
             release: release(&stalls, &before),
-            regular_segments: (1.0 + chance::regularity(&between(&level))).ln(),
-            regular_times: (1.0 + chance::regularity(&between(&moment))).ln(),
-            regular_windows: (1.0 + chance::regularity(&before)).ln(),
-            bucket: bucket::tells_stalls(steps, &gaps),
+            regular_segments: (1.0 + chance::regularity(&between)).ln(),
+            losses: losses.rate(steps.level[steps.level.len() - 1]).ln(),
+            dips: losses.dips(),
+            bucket: bucket::tells_losses(&gaps, &losses),
             spread: spread(&steps.slots(5.0)),
-            bend: bend(steps, window),
             growth: growth(steps),
             trips: steps.trips(),
         }
@@ -299,34 +284,6 @@ fn clock(steps: &Steps, gaps: &[Gap]) -> f64 {
     follows(1.0) - f64::midpoint(follows(0.85), follows(1.15))
 }
 
-/// Of losses by chance, each alone, a few in a hundred hit the repair or the next segment as well. A bucket that is empty
-/// drops both in about a third of the cases. Only stalls with enough on the way count: the others need a timeout anyway.
-fn batches(stalls: &[Gap], before: &[f64]) -> f64 {
-    const BY_CHANCE: f64 = 0.05;
-    const BY_BUCKET: f64 = 0.35;
-    let repairable = stalls.iter().zip(before).filter(|(_, window)| **window >= REPAIRABLE);
-    let evidence = repairable.map(|(gap, _)| {
-        if gap.trips > LONG || gap.jump < 1.5 {
-            (BY_BUCKET / BY_CHANCE).ln()
-        } else {
-            ((1.0 - BY_BUCKET) / (1.0 - BY_CHANCE)).ln()
-        }
-    });
-    let sum: f64 = evidence.sum();
-    sum.signum() * sum.abs().ln_1p()
-}
-
-fn partial(stalls: &[Gap], before: &[f64]) -> f64 {
-    let repairable: Vec<bool> = stalls
-        .iter()
-        .zip(before)
-        .filter(|(_, window)| **window >= REPAIRABLE)
-        .map(|(gap, window)| gap.jump < 0.5 * window)
-        .collect();
-    // As if a tenth of a few more stalls had been such: few stalls say little.
-    (repairable.iter().filter(|half| **half).count() as f64 + 0.3) / (repairable.len() as f64 + 3.0)
-}
-
 fn release(stalls: &[Gap], before: &[f64]) -> f64 {
     /// A single loss releases about a window and what the sender dared to send meanwhile; so many such stalls are assumed
     /// beforehand.
@@ -339,15 +296,6 @@ fn release(stalls: &[Gap], before: &[f64]) -> f64 {
         .map(|(gap, window)| (gap.jump / window).min(2.0))
         .collect();
     (released.iter().sum::<f64>() + USUAL * ASSUMED) / (released.len() as f64 + ASSUMED)
-}
-
-/// Mean distance of the steady state from its chord.
-fn bend(steps: &Steps, window: f64) -> f64 {
-    let (start, level) = (steps.at[steps.steady], steps.level[steps.steady]);
-    let distances: Vec<f64> = (steps.steady..steps.at.len())
-        .map(|step| (steps.level[step] - level - window * (steps.at[step] - start)).abs())
-        .collect();
-    (mean(&distances) / window + 0.1).ln()
 }
 
 fn growth(steps: &Steps) -> f64 {
