@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use throttlescope::{model::TargetId, store::Reader};
 
 use crate::{
@@ -101,15 +101,15 @@ fn a_year_is_answered_for() {
         "page /target of the control",
         &[format!("/target?id=year%2Fcontrol.example&span={}", "month")],
     );
-    export(&path, days, targets);
+    export(&path, days, targets, end);
 }
 
 /// An export streams: what it holds does not grow with what it writes. Of a long past it writes the last weeks.
-fn export(path: &Path, days: i64, targets: i64) {
+fn export(path: &Path, days: i64, targets: i64, end: Timestamp) {
     let days = days.min(EXPORTED_DAYS_MAX);
     let began = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_throttlescope"))
-        .args(["export", "--since", &format!("{days}d"), "--store"])
+        .args(["export", "--since", &(end - SignedDuration::from_hours(24 * days)).to_string(), "--store"])
         .arg(path)
         .stdout(Stdio::piped())
         .spawn()
