@@ -290,3 +290,53 @@ pub(super) fn log(change: &Change) {
         Change::Went(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn an_incident_that_was_dated_ahead_ends_when_it_ends() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let ahead = now + SignedDuration::from_hours(24 * 365);
+        let record = IncidentRecord {
+            id: "shop/images@then".into(),
+            target: TargetId::new("shop/images"),
+            comparison: Comparison::Sni,
+            mechanism: None,
+            incident: Incident {
+                verdict: Verdict::Throttled,
+                onset: ahead,
+                onset_interval: [ahead; 2],
+                onset_before_data: false,
+                alarm: ahead,
+                end: None,
+                end_interval: None,
+                share: 1.0,
+                tests: 4,
+                false_alarm_bound: 1e-3,
+                false_alarm_bound_blocks: 1.0,
+            },
+            evidence: None,
+            summary: String::new(),
+            repeat: String::new(),
+            rounds: Vec::new(),
+            exchanges: Vec::new(),
+        };
+        let mut book = Book {
+            open: Some(record),
+            suspicious: Run { since: Some(ahead), before: Some(ahead), ..Run::default() },
+            calm_since: Some(ahead),
+            last_at: Some(ahead),
+            series_end: Some((ahead, [ahead; 2])),
+            counted: [4; 2],
+        };
+        book.bring_back(now);
+        let kept = serde_json::to_string(&book).unwrap();
+        assert!(!kept.contains("2027"), "{kept}");
+        let ended = book.retire(now).unwrap().incident;
+        assert_eq!((ended.onset, ended.end), (now, Some(now)));
+    }
+}

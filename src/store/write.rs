@@ -168,8 +168,14 @@ fn write_detector(
             |row| row.get(0),
         )
         .optional()?;
+    // Where the clock was ahead and has been set back, the detector has dated its tests anew.
+    let ahead: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM tests WHERE target = ?1 AND comparison = ?2 AND ended > ?3)",
+        params![target, name, state.last_at.map(micros)],
+        |row| row.get(0),
+    )?;
     // A detector that knows less than the row is another one: what is there is not its past.
-    let known = before.filter(|before| *before <= tests).unwrap_or(0);
+    let known = before.filter(|before| *before <= tests && !ahead).unwrap_or(0);
     let new = (tests - known).min(kept);
     if before.is_some_and(|before| before > tests) {
         connection
@@ -180,14 +186,6 @@ fn write_detector(
     for (back, test) in (0_i64..new).zip(state.recent.iter().rev()) {
         let (from, until) = (micros(test.from), micros(test.until));
         insert.execute(params![target, name, tests - back, from, until, test.affected, test.e_value])?;
-    }
-    if let Some(last) = state.last_at.map(micros) {
-        // The clock was ahead and has been set back: the detector has dated them anew.
-        connection.execute(
-            "UPDATE tests SET began = min(began, ?3), ended = min(ended, ?3)
-             WHERE target = ?1 AND comparison = ?2 AND ended > ?3",
-            params![target, name, last],
-        )?;
     }
     connection.execute(
         "DELETE FROM tests WHERE target = ?1 AND comparison = ?2 AND n <= ?3",

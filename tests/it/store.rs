@@ -180,7 +180,9 @@ fn a_detector_goes_on_where_it_stopped() {
             subject: Observed::Goodput(if slow { 15_000.0 } else { 900_000.0 + f64::from(n % 7) }),
             control: Observed::Goodput(1_000_000.0),
         };
-        let moment = at(i64::from(n) * 300);
+        // The clock is a year ahead for a while.
+        let ahead = if (300..340).contains(&n) { 365 * 86_400 } else { 0 };
+        let moment = at(i64::from(n) * 300 + ahead);
         events[0].extend(alone.observe(moment, pair));
         events[1].extend(stored.observe(moment, pair));
         if n % 50 == 3 || n == 1_499 {
@@ -195,11 +197,13 @@ fn a_detector_goes_on_where_it_stopped() {
             let (_, comparison, state) = restored.detectors.pop().unwrap();
             assert_eq!(comparison, Comparison::Sni);
             stored = SeriesDetector::resume(live, state);
+            assert_eq!(stored.memory().recent, alone.memory().recent, "after test {n}");
             store.close();
         }
     }
     assert_eq!(events[0], events[1]);
-    assert_eq!(events[0].len(), 2, "{:?}", events[0]);
+    // The year seems to have passed in silence.
+    assert_eq!(events[0].len(), 3, "{:?}", events[0]);
     assert_eq!(alone.memory().recent, stored.memory().recent);
 }
 
