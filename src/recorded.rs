@@ -24,6 +24,8 @@ pub struct RecordedCurve {
     pub name: Option<String>,
     /// In-order bytes over time, as the client could have read them.
     pub points: Vec<CurvePoint>,
+    /// Of the points within one such span the last is kept; zero where none was left out.
+    pub resolution: Duration,
     /// Round-trip time of the handshake.
     pub rtt: Option<Duration>,
     /// How long the recording went on while data was missing that never came.

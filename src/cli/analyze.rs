@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::out;
+use super::{EXIT_ERROR, out};
 use crate::{
     analysis::{
         curve::{self, Clues},
@@ -51,7 +51,13 @@ impl Args {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut recorded = Recorded::default();
         for path in &self.files {
-            recorded.read(path).with_context(|| path.display().to_string())?;
+            let name = path.display().to_string();
+            if let Some(what) = recorded.read(path).with_context(|| name.clone())? {
+                eprintln!("throttlescope: {name}: holds nothing to judge: {what}");
+            }
+        }
+        if recorded.is_empty() {
+            return Ok(ExitCode::from(EXIT_ERROR));
         }
         let mut analysis = Analysis::new();
         analysis.malformed_rows = recorded.malformed;
@@ -69,37 +75,55 @@ impl Args {
 }
 
 impl Recorded {
-    fn read(&mut self, path: &Path) -> anyhow::Result<()> {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.measurements.is_empty() && self.curves.is_empty()
+    }
+
+    /// Reads one file. Where there is nothing to judge in it, says what is missing.
+    fn read(&mut self, path: &Path) -> anyhow::Result<Option<String>> {
         let (format, input) = sniff::open(path).context("cannot be read")?;
-        match format {
+        let held = self.curves.len();
+        let missing = match format {
             Some(Format::Capture) => {
                 let summary = pcap::read(input, |curve| self.curves.push(judge_curve(curve)))?;
                 self.note(path, "packet", &summary.malformed);
+                let packets = summary.packets;
+                (self.curves.len() == held).then(|| match packets {
+                    0 => "no packet".to_owned(),
+                    1 => "no TCP payload in its only packet".to_owned(),
+                    _ => format!("no TCP payload in {packets} packets"),
+                })
             }
             Some(Format::CurveCsv) => {
                 let (curves, malformed) = curve_csv::read(input)?;
-                self.curves.extend(curves.into_iter().map(judge_curve));
                 self.note(path, "line", &malformed);
+                self.curves.extend(curves.into_iter().map(judge_curve));
+                (self.curves.len() == held).then(|| no("curve below the header", &malformed))
             }
             Some(Format::PairedCsv) => {
                 let found = paired_csv::read(input)?;
+                let malformed = Malformed { count: found.malformed, named: found.named };
+                self.note(path, "line", &malformed);
+                let missing = found.rows.is_empty().then(|| no("test below the header", &malformed));
                 self.rows.extend(found.rows);
                 self.operators.extend(found.operators);
-                self.note(path, "line", &Malformed { count: found.malformed, named: found.named });
+                missing
             }
             Some(Format::Ndjson) => {
                 let (measurements, malformed) = ndjson::read(input)?;
+                self.note(path, "line", &malformed);
+                let missing = measurements.is_empty().then(|| no("measurement", &malformed));
                 self.curves.extend(measurements.iter().filter_map(recorded_curve).map(judge_curve));
                 self.measurements.extend(measurements);
-                self.note(path, "line", &malformed);
+                missing
             }
-            Some(Format::Empty) => anyhow::bail!("is empty"),
+            Some(Format::Empty) => Some("the file is empty".to_owned()),
             None => anyhow::bail!(
                 "is no recording we know; pcap, pcapng, our NDJSON, paired CSV (time,vantage,…) and curve CSV \
                  (trace_id,t_ms,bytes) are, gzipped or not"
             ),
-        }
-        Ok(())
+        };
+        Ok(missing)
     }
 
     /// Names what could not be read.
@@ -115,8 +139,20 @@ impl Recorded {
     }
 }
 
+/// That a file holds none of `what`, and whether that is for lack of lines.
+fn no(what: &str, malformed: &Malformed) -> String {
+    match malformed.count {
+        0 => format!("no {what}"),
+        1 => format!("no {what}, and its only line cannot be read"),
+        count => format!("no {what}, and none of its {count} lines can be read"),
+    }
+}
+
 fn judge_curve(recorded: RecordedCurve) -> CurveReport {
-    let clues = Clues { rtt: recorded.rtt, silence: recorded.silence, ..Clues::default() };
+    // Where points were left out an even stream comes in steps of up to two spans: no shorter silence means anything.
+    let idle = recorded.rtt.or_else(|| recorded.points.first().map(|point| point.at));
+    let rtt = idle.map(|idle| idle.max(2 * recorded.resolution));
+    let clues = Clues { rtt, silence: recorded.silence, ..Clues::default() };
     let finding = curve::classify(&recorded.points, &clues);
     CurveReport::new(recorded, &finding)
 }

@@ -1,21 +1,19 @@
 //! Packet captures, pcap or pcapng, from either side, into transfer curves.
 //!
-//! A capture is streamed: memory depends on the flows alive at one time, which are bounded, not on its size. Each flow
+//! A capture is streamed: memory depends on the flows alive at one time, which have a budget, not on its size. Each flow
 //! yields one curve for each request on it: a request is new payload against the direction of the data, after data.
 
 mod flow;
+mod flows;
 mod packet;
 
-use std::{collections::HashMap, io::Read, time::Duration};
+use std::{io::Read, time::Duration};
 
 use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader};
 
 use super::{Malformed, RecordedCurve};
-use flow::Flow;
-use packet::{Link, Pair, Segment};
-
-/// Flows followed at one time. When a further one begins, the longest silent quarter is closed and reported.
-const FLOWS_MAX: usize = 2_048;
+use flows::{BUDGET, Flows};
+use packet::Link;
 
 /// Read buffer, and the most it grows to for one huge packet block.
 const BUFFER: usize = 256 * 1024;
@@ -53,7 +51,7 @@ pub fn read(
 ) -> Result<CaptureSummary, PcapFileError> {
     let mut reader = create_reader(BUFFER, input).map_err(|_| PcapFileError::Header)?;
     let mut summary = CaptureSummary::default();
-    let mut flows = Flows::default();
+    let mut flows = Flows::within(BUDGET);
     let mut format = Format::default();
     let mut size = BUFFER;
     loop {
@@ -186,52 +184,5 @@ impl Interface {
         let seconds = ticks / self.resolution;
         let rest = u128::from(ticks % self.resolution) * 1_000_000_000 / u128::from(self.resolution);
         Duration::from_secs(seconds.saturating_add_signed(self.offset)) + Duration::from_nanos(rest as u64)
-    }
-}
-
-/// The flows alive.
-#[derive(Default)]
-struct Flows {
-    flows: HashMap<Pair, Flow>,
-    /// Flows of the same addresses and ports that have ended, so that ids stay unique.
-    latest: Duration,
-}
-
-impl Flows {
-    fn add(&mut self, at: Duration, pair: Pair, segment: &Segment, report: &mut impl FnMut(RecordedCurve)) {
-        self.latest = self.latest.max(at);
-        let (pair, forward) = pair.normalised();
-        if let Some(flow) = self.flows.get(&pair)
-            && flow.is_over_by(forward, segment)
-            && let Some(old) = self.flows.remove(&pair)
-        {
-            old.finish(self.latest, report);
-        }
-        if !self.flows.contains_key(&pair) && self.flows.len() >= FLOWS_MAX {
-            self.evict(report);
-        }
-        self.flows.entry(pair).or_insert_with(|| Flow::new(pair, at)).add(at, forward, segment, report);
-    }
-
-    /// Closes the quarter that has been silent longest.
-    fn evict(&mut self, report: &mut impl FnMut(RecordedCurve)) {
-        let mut ages: Vec<(Duration, Pair)> =
-            self.flows.iter().map(|(pair, flow)| (flow.last, *pair)).collect();
-        ages.sort_unstable();
-        ages.truncate(FLOWS_MAX / 4);
-        for (_, pair) in ages {
-            if let Some(flow) = self.flows.remove(&pair) {
-                flow.finish(self.latest, report);
-            }
-        }
-    }
-
-    /// Closes all, in the order of their beginnings.
-    fn close(self, report: &mut impl FnMut(RecordedCurve)) {
-        let mut flows: Vec<Flow> = self.flows.into_values().collect();
-        flows.sort_by_key(|flow| (flow.first, flow.pair));
-        for flow in flows {
-            flow.finish(self.latest, report);
-        }
     }
 }

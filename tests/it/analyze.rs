@@ -1,5 +1,7 @@
 //! `analyze` as a user runs it: formats by content, ids, exit status, malformed input.
 
+mod crowded;
+
 use std::{
     collections::{BTreeMap, HashMap},
     io::Write,
@@ -70,11 +72,27 @@ fn curves_in_gzip_are_judged_and_never_accuse() {
 #[test]
 fn what_cannot_be_read_is_one_clear_sentence() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, &[u8], &str); 4] = [
+    let silent = [pcap_header(101), frame(0, true, 99, 0, SYN, 0)].concat();
+    let cases: [(&str, &[u8], &str); 11] = [
         ("text", b"hello\n", "is no recording we know"),
-        ("empty", b"", "is empty"),
+        ("empty", b"", "holds nothing to judge: the file is empty"),
+        ("blank", b"\n\n", "holds nothing to judge: the file is empty"),
         ("capture", &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0], "is not a pcap or pcapng capture"),
         ("bluetooth", &pcap_header(187), "has link type 187"),
+        ("no packets", &pcap_header(101), "holds nothing to judge: no packet\n"),
+        ("no payload", &silent, "holds nothing to judge: no TCP payload in its only packet"),
+        ("no curves", b"trace_id,t_ms,bytes\n", "holds nothing to judge: no curve below the header\n"),
+        (
+            "curve",
+            b"trace_id,t_ms,bytes\na,b,c\n",
+            "no curve below the header, and its only line cannot be read",
+        ),
+        (
+            "no tests",
+            b"time,vantage,target,subject_bps,control_bps\n",
+            "holds nothing to judge: no test below the header\n",
+        ),
+        ("no measurements", b"{}\n{\n", "no measurement, and none of its 2 lines can be read"),
     ];
     for (name, content, sentence) in cases {
         let path = folder.path().join(name);
@@ -88,11 +106,34 @@ fn what_cannot_be_read_is_one_clear_sentence() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// A folder of daily recordings may hold an empty day.
+#[test]
+fn a_file_with_nothing_in_it_is_told_and_the_others_are_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let [empty, full] = ["empty.csv", "full.csv"].map(|name| folder.path().join(name));
+    std::fs::write(&empty, "trace_id,t_ms,bytes\n").unwrap();
+    std::fs::write(&full, "trace_id,t_ms,bytes\na,10,1448\na,20,2896\n").unwrap();
+    let output = analyze(&[], &[&empty, &full]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("empty.csv: holds nothing to judge"), "{stderr}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 curve:"));
+}
+
 fn pcap_header(link_type: u32) -> Vec<u8> {
     let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
     file.extend(link_type.to_le_bytes());
     file
 }
+
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
+/// Address and port, as they stand in a packet.
+type Side = [u8; 6];
+
+const CLIENT: Side = [10, 0, 0, 1, 0x9c, 0x40];
+const SERVER: Side = [10, 0, 0, 2, 0x01, 0xbb];
 
 /// One frame of a raw IP capture from (`true`) or to the client.
 fn frame(
@@ -103,34 +144,41 @@ fn frame(
     flags: u8,
     length: u16,
 ) -> Vec<u8> {
-    let (client, server) = ([10, 0, 0, 1, 0x9c, 0x40], [10, 0, 0, 2, 0x01, 0xbb]);
-    let (source, destination) = if from_client { (client, server) } else { (server, client) };
+    let ways = if from_client { [CLIENT, SERVER] } else { [SERVER, CLIENT] };
+    frame_between(u64::from(milliseconds) * 1_000, ways, [sequence, acknowledged], flags, length)
+}
+
+/// One frame of a raw IP capture from one side to the other.
+fn frame_between(
+    microseconds: u64,
+    [source, destination]: [Side; 2],
+    [sequence, acknowledged]: [u32; 2],
+    flags: u8,
+    length: u16,
+) -> Vec<u8> {
     let total = 40 + length;
-    let mut ip = vec![0x45, 0];
-    ip.extend(total.to_be_bytes());
-    ip.extend([0, 0, 0, 0, 64, 6, 0, 0]);
-    ip.extend(&source[..4]);
-    ip.extend(&destination[..4]);
-    ip.extend(&source[4..]);
-    ip.extend(&destination[4..]);
-    ip.extend(sequence.to_be_bytes());
-    ip.extend(acknowledged.to_be_bytes());
-    ip.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     // Captured without the payload, as with `tcpdump -s 40`.
-    let mut frame = Vec::new();
-    frame.extend((1_600_000_000 + milliseconds / 1_000).to_le_bytes());
-    frame.extend((milliseconds % 1_000 * 1_000).to_le_bytes());
+    let mut frame = Vec::with_capacity(56);
+    frame.extend((1_600_000_000 + (microseconds / 1_000_000) as u32).to_le_bytes());
+    frame.extend(((microseconds % 1_000_000) as u32).to_le_bytes());
     frame.extend(40_u32.to_le_bytes());
     frame.extend(u32::from(total).to_le_bytes());
-    frame.extend(ip);
+    frame.extend([0x45, 0]);
+    frame.extend(total.to_be_bytes());
+    frame.extend([0, 0, 0, 0, 64, 6, 0, 0]);
+    frame.extend(&source[..4]);
+    frame.extend(&destination[..4]);
+    frame.extend(&source[4..]);
+    frame.extend(&destination[4..]);
+    frame.extend(sequence.to_be_bytes());
+    frame.extend(acknowledged.to_be_bytes());
+    frame.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     frame
 }
 
 /// Sequence numbers wrap, a segment is lost and sent again; two requests. The capture is the client's own.
 #[test]
 fn a_client_side_capture_gives_one_curve_for_each_request() {
-    const SYN: u8 = 2;
-    const ACK: u8 = 16;
     let base = u32::MAX - 1_000;
     let mut file = pcap_header(101);
     let mut put = |frame: Vec<u8>| file.extend(frame);

@@ -76,6 +76,12 @@ impl CurveReport {
     }
 }
 
+impl CurveReport {
+    fn is_limited(&self) -> bool {
+        ![CurveMechanism::None, CurveMechanism::Unknown].map(CurveMechanism::name).contains(&self.mechanism)
+    }
+}
+
 impl Analysis {
     pub(super) fn new() -> Self {
         Self {
@@ -186,7 +192,12 @@ fn render_curves(text: &mut String, curves: &[CurveReport]) {
     if curves.is_empty() {
         return;
     }
-    for curve in curves.iter().take(CURVES_LISTED_MAX) {
+    // Of many the limited ones are worth a line.
+    let mut listed: Vec<&CurveReport> = curves.iter().collect();
+    if curves.len() > CURVES_LISTED_MAX {
+        listed.sort_by_key(|curve| !curve.is_limited());
+    }
+    for curve in listed.into_iter().take(CURVES_LISTED_MAX) {
         let _ = write!(text, "{}", curve.id);
         if let Some(name) = &curve.name {
             let _ = write!(text, " ({name})");
@@ -201,7 +212,8 @@ fn render_curves(text: &mut String, curves: &[CurveReport]) {
     if curves.len() > CURVES_LISTED_MAX {
         let _ = writeln!(text, "… and {} more", curves.len() - CURVES_LISTED_MAX);
     }
-    let _ = write!(text, "{} curves:", curves.len());
+    let plural = if curves.len() == 1 { "" } else { "s" };
+    let _ = write!(text, "{} curve{plural}:", curves.len());
     for mechanism in CurveMechanism::ALL {
         let count = curves.iter().filter(|curve| curve.mechanism == mechanism.name()).count();
         if count > 0 {

@@ -11,13 +11,17 @@ use crate::{model::CurvePoint, recorded::RecordedCurve};
 use super::packet::{Pair, Segment};
 
 /// Points kept for one curve; beyond it the time slots double.
-const POINTS_MAX: usize = 4_096;
+pub(super) const POINTS_MAX: usize = 4_096;
 
 /// One point for each slot of this length at first.
 const SLOT: Duration = Duration::from_millis(1);
 
 /// Runs of data beyond a hole that are remembered; a window of 1 MB has fewer.
 const RUNS_MAX: usize = 2_048;
+
+/// Memory of one run in its tree, half of whose nodes may be empty, and of a place in a hash table that has just grown.
+const RUN: usize = 2 * size_of::<(u64, u64)>() + 8;
+const TABLE: usize = 2;
 
 /// Data acknowledged as fast as this was captured near its receiver, when there is no handshake to tell.
 const NEAR: Duration = Duration::from_millis(3);
@@ -29,7 +33,8 @@ pub(super) struct Flow {
     handshake: Handshake,
     /// Data of the pair's forward direction, and of the other.
     ways: [Way; 2],
-    ended: bool,
+    /// Whether either side has said so.
+    pub(super) ended: bool,
     /// The name shown to the network.
     name: Option<String>,
 }
@@ -128,6 +133,25 @@ impl Flow {
         }
     }
 
+    /// Whether it has carried nothing yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ways.iter().all(|way| way.highest == 0)
+    }
+
+    /// Memory that it holds, with its place in a hash table, bytes.
+    pub(super) fn weight(&self) -> usize {
+        let own = size_of::<Self>() + TABLE * size_of::<(Pair, Box<Self>)>();
+        own + self.name.as_ref().map_or(0, String::len) + self.ways.iter().map(Way::weight).sum::<usize>()
+    }
+
+    /// Thins its curves to so many points at most.
+    pub(super) fn thin(&mut self, points_max: usize) {
+        for request in self.ways.iter_mut().filter_map(|way| way.request.as_mut()) {
+            request.arrived.thin(points_max);
+            request.acknowledged.thin(points_max);
+        }
+    }
+
     fn last_progress(&self, way: usize) -> Duration {
         let progress = self.ways[way].request.as_ref().and_then(|request| {
             let slots = if self.is_near_sender(way) { &request.acknowledged } else { &request.arrived };
@@ -141,7 +165,8 @@ impl Flow {
         let near_sender = self.is_near_sender(way);
         let carries = self.ways[way].highest >= self.ways[1 - way].highest;
         let Some(request) = self.ways[way].request.take() else { return };
-        let points = if near_sender { request.acknowledged } else { request.arrived }.points;
+        let Slots { slot: resolution, points, .. } =
+            if near_sender { request.acknowledged } else { request.arrived };
         if points.is_empty() {
             return;
         }
@@ -155,6 +180,7 @@ impl Flow {
             id: format!("{client}-{server}#{number}"),
             name: self.name.clone(),
             points,
+            resolution,
             rtt: self.handshake.rtt(),
             silence: silence.filter(|_| self.ways[way].is_missing_data(near_sender)),
             segments: Some(request.segments),
@@ -226,6 +252,14 @@ impl Handshake {
 }
 
 impl Way {
+    fn weight(&self) -> usize {
+        let points = self
+            .request
+            .as_ref()
+            .map_or(0, |request| request.arrived.points.capacity() + request.acknowledged.points.capacity());
+        points * size_of::<CurvePoint>() + self.runs.len() * RUN
+    }
+
     /// A sequence number as a position near `reference`; `None` before the origin or absurdly far away.
     fn position(&mut self, number: u32, reference: u64) -> Option<u64> {
         let origin = *self.origin.get_or_insert(number);
@@ -330,7 +364,11 @@ impl Slots {
     fn push(&mut self, at: Duration, before: u64, position: u64) {
         let bytes = position - *self.base.get_or_insert(before);
         self.put(CurvePoint { at, bytes });
-        if self.points.len() > POINTS_MAX {
+        self.thin(POINTS_MAX);
+    }
+
+    fn thin(&mut self, points_max: usize) {
+        while self.points.len() > points_max {
             self.slot *= 2;
             for point in std::mem::take(&mut self.points) {
                 self.put(point);
