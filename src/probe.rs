@@ -23,6 +23,8 @@ mod dns;
 mod doh;
 mod failure;
 mod http;
+mod link;
+mod pace;
 mod page;
 mod route;
 mod run;

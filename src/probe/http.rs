@@ -2,32 +2,15 @@
 //!
 //! What was seen is written into [`Answer`] as it comes, so that a deadline which drops the conversation loses nothing.
 
-use std::{
-    io,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, net::IpAddr, time::Duration};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Empty};
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-    rt::Executor,
-};
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::JoinSet,
-};
+use hyper::body::Incoming;
 
-use super::{
-    Plan, failure, page,
-    tape::{Answering, Tape},
-};
+use super::{Plan, failure, link::Sender, page, tape::Tape};
 use crate::{
     clock::{self, Instant},
     model::{Failure, FailureDetail, FailureKind, Phase, Request},
@@ -35,17 +18,12 @@ use crate::{
 
 /// Most requests on one connection.
 const REQUESTS_MAX: usize = 64;
-/// Most header lines and bytes of one response.
-const HEADERS_MAX: usize = 128;
-const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Most of an error's or redirect's body that is read, and how long for.
 const ASIDE_MAX: u64 = 64 * 1024;
 const ASIDE_TIME: Duration = Duration::from_secs(3);
 /// Body that is kept until the transfer is over, to be hashed then: the reader does not wait for the hash. A body beyond
 /// that is hashed in pieces of this size, less than a millisecond each.
 const UNHASHED_MAX: usize = 1024 * 1024;
-/// Window of HTTP/2 streams and connections: never the reason why a transfer is slow.
-const WINDOW: u32 = 8 * 1024 * 1024;
 
 /// What a browser says.
 const USER_AGENT: HeaderValue =
@@ -99,76 +77,6 @@ impl Answer {
         }
         self.body.flush();
         self.body.hash.take().map(|hash| super::hex(hash.finish().as_ref()))
-    }
-}
-
-/// The connection as HTTP sees it: asks for the next response.
-pub(super) enum Sender {
-    Http1(http1::SendRequest<Empty<Bytes>>),
-    Http2(http2::SendRequest<Empty<Bytes>>),
-}
-
-/// The part of HTTP that must be polled for the sender to go on.
-pub(super) type Connection = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Tasks of an HTTP/2 connection; they end with it.
-#[derive(Clone, Default)]
-pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
-    fn execute(&self, task: F) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
-    }
-}
-
-/// Ends the tasks when the exchange is over: they hold the connection, and one another.
-pub(super) struct EndTasks(pub(super) Tasks);
-
-impl Drop for EndTasks {
-    fn drop(&mut self) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
-    }
-}
-
-/// Prepares HTTP on the stream. Nothing is waited for: even HTTP/2's preface goes out with the first request.
-pub(super) async fn prepare<S>(
-    stream: Answering<S>,
-    http2: bool,
-    tasks: &Tasks,
-) -> hyper::Result<(Sender, Connection)>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let io = TokioIo::new(stream);
-    if http2 {
-        let (sender, connection) = http2::Builder::new(tasks.clone())
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .max_header_list_size(HEADER_BYTES_MAX as u32)
-            .handshake(io)
-            .await?;
-        let connection = Box::pin(async move { drop(connection.await) });
-        return Ok((Sender::Http2(sender), connection));
-    }
-    let (sender, connection) =
-        http1::Builder::new().max_headers(HEADERS_MAX).max_buf_size(HEADER_BYTES_MAX).handshake(io).await?;
-    Ok((Sender::Http1(sender), Box::pin(async move { drop(connection.await) })))
-}
-
-impl Sender {
-    /// Waits until the connection takes another request; `false` when it is closed.
-    async fn ready(&mut self) -> bool {
-        match self {
-            Self::Http1(sender) => sender.ready().await.is_ok(),
-            Self::Http2(sender) => sender.ready().await.is_ok(),
-        }
-    }
-
-    async fn send(&mut self, request: HttpRequest<Empty<Bytes>>) -> hyper::Result<Response<Incoming>> {
-        match self {
-            Self::Http1(sender) => sender.send_request(request).await,
-            Self::Http2(sender) => sender.send_request(request).await,
-        }
     }
 }
 

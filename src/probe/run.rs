@@ -6,7 +6,7 @@ use std::{
     os::fd::OwnedFd,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
@@ -19,7 +19,9 @@ use super::{
     blank::blank,
     dial::Dialer,
     failure,
-    http::{Answer, EndTasks, Talk, Tasks, prepare},
+    http::{Answer, Talk},
+    link::{self, EndTasks, Tasks, prepare},
+    pace::{self, End, Pace},
     route::Route,
     tape::{Answering, Tape, Tapped},
     tcp_info,
@@ -28,12 +30,9 @@ use super::{
 };
 use crate::{
     clock::{self, Instant},
-    model::{Exchange, Failure, FailureDetail, FailureKind, Family, Hello, Phase, TcpInfo, TcpStats},
+    model::{Exchange, Failure, FailureKind, Family, Hello, Phase, TcpInfo, TcpStats},
     wire::ja4::ja4,
 };
-
-/// How often `stop` is asked during the transfer.
-const STOP_EVERY: Duration = Duration::from_millis(250);
 
 /// Most of a connection's segment that is taken for granted where the kernel does not tell (IPv6's least, RFC 8200).
 const SEGMENT_BYTES: u32 = 1220;
@@ -53,12 +52,6 @@ pub(super) struct Run<'a> {
     handle: Option<OwnedFd>,
     tcp: TcpStats,
     answer: Answer,
-}
-
-/// How the conversation ended.
-enum End {
-    Done(Result<(), Failure>),
-    Stopped,
 }
 
 impl<'a> Run<'a> {
@@ -237,7 +230,7 @@ impl<'a> Run<'a> {
             plan: self.plan,
             whole: self.whole,
             stop,
-            next_stop: STOP_EVERY,
+            next_stop: pace::STOP_EVERY,
             handle: self.handle.as_ref(),
             during: None,
         };
@@ -330,7 +323,7 @@ impl<'a> Run<'a> {
     }
 
     fn timeout(&self, phase: Phase) -> Failure {
-        timeout(phase, self.whole)
+        pace::timeout(phase, self.whole)
     }
 
     fn record(&mut self, phase: Phase) {
@@ -340,17 +333,11 @@ impl<'a> Run<'a> {
     }
 }
 
-fn timeout(phase: Phase, whole: Option<Instant>) -> Failure {
-    let over = whole.is_some_and(|whole| clock::now() >= whole);
-    let detail = over.then_some(FailureDetail::WholeExchange);
-    Failure { detail, ..failure::of(phase, FailureKind::Timeout) }
-}
-
 /// Runs the conversation, and the connection below it, in one task: waking another for each read would cost more than
 /// the read.
 async fn along(
     talk: impl Future<Output = Result<(), Failure>>,
-    mut connection: super::http::Connection,
+    mut connection: link::Link,
 ) -> Result<(), Failure> {
     let mut talk = pin!(talk);
     let mut connected = true;
@@ -367,74 +354,4 @@ async fn along(
         Poll::Pending
     })
     .await
-}
-
-/// Deadlines of `processing` and `transfer`, samples, and the question whether enough is known.
-struct Pace<'a, 'b> {
-    tape: &'a Tape,
-    processing: Instant,
-    plan: &'a Plan,
-    whole: Option<Instant>,
-    stop: Option<Stop<'b>>,
-    next_stop: Duration,
-    handle: Option<&'a OwnedFd>,
-    during: Option<TcpInfo>,
-}
-
-impl Pace<'_, '_> {
-    fn poll(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Poll<End> {
-        loop {
-            let (deadline, phase, kind) = self.next_deadline();
-            let Poll::Ready(now) = watch.poll_tick(cx, deadline) else { return Poll::Pending };
-            if now >= deadline {
-                let failure = match kind {
-                    FailureKind::Timeout => timeout(phase, self.whole),
-                    _ => failure::of(phase, kind),
-                };
-                return Poll::Ready(End::Done(Err(failure)));
-            }
-            if self.is_enough(now) {
-                return Poll::Ready(End::Stopped);
-            }
-        }
-    }
-
-    /// The earliest deadline, and what it means when it is over.
-    fn next_deadline(&self) -> (Instant, Phase, FailureKind) {
-        let seen = self.tape.look();
-        let budgets = &self.plan.budgets;
-        let mut next = match seen.began() {
-            None => (self.processing, Phase::Processing, FailureKind::Timeout),
-            Some(first) => {
-                let stall = seen.last.unwrap_or(first) + budgets.stall;
-                let transfer = first + budgets.transfer;
-                if stall < transfer {
-                    (stall, Phase::Transfer, FailureKind::Stalled)
-                } else {
-                    (transfer, Phase::Transfer, FailureKind::Timeout)
-                }
-            }
-        };
-        if let Some(whole) = self.whole.filter(|&whole| whole <= next.0) {
-            next = (whole, next.1, FailureKind::Timeout);
-        }
-        next
-    }
-
-    fn is_enough(&mut self, now: Instant) -> bool {
-        let seen = self.tape.look();
-        let Some(origin) = seen.origin.filter(|_| seen.curve.bytes() > 0) else { return false };
-        if let Some(info) = self.handle.and_then(tcp_info::read) {
-            let weight = |info: &TcpInfo| info.receiver_rtt.or(info.rtt);
-            if self.during.as_ref().is_none_or(|known| weight(known) < weight(&info)) {
-                self.during = Some(info);
-            }
-        }
-        let since = now - origin;
-        if since < self.next_stop {
-            return false;
-        }
-        self.next_stop = since + STOP_EVERY;
-        self.stop.as_mut().is_some_and(|stop| stop(&seen.curve, since))
-    }
 }
