@@ -10,8 +10,8 @@ use crate::{
     model::{
         Mechanism, Verdict,
         profile::{
-            Competition, CoverageBy, Directions, Effect, LineProfile, Loss, Pass, Per, Police, Profile,
-            Queue, Rate, Rule, Shape, Size, Span, Truth,
+            Competition, CoverageBy, Directions, Effect, LineProfile, Loss, NamePattern, Pass, Per, Police,
+            Profile, Protocol, Queue, Rate, Rule, Shape, Size, Span, Truth,
         },
     },
 };
@@ -261,11 +261,8 @@ fn positive(line: &LineProfile, rng: &mut ChaCha8Rng) -> (Class, Profile) {
     }
 }
 
-fn names() -> Vec<crate::model::profile::NamePattern> {
-    vec![
-        crate::model::profile::NamePattern::parse("*.twimg.com")
-            .expect("letters, dots and a star are a pattern"),
-    ]
+fn names() -> Vec<NamePattern> {
+    vec![NamePattern::parse("*.twimg.com").expect("letters, dots and a star are a pattern")]
 }
 
 /// What a transfer of this size gets on this line: its rate, or what five round trips of slow start leave, or what random
@@ -286,10 +283,18 @@ fn drawn_rate(line: &LineProfile, rng: &mut ChaCha8Rng) -> Rate {
 
 fn by_name(name: &str, truth: Truth, effect: Effect) -> Profile {
     let mut profile = built_in("clean");
-    let rule = Rule {
-        names: names(),
+    name.clone_into(&mut profile.name);
+    profile.truth = truth;
+    profile.rules = vec![rule(names(), effect)];
+    profile
+}
+
+/// A rule about these names in the TLS hello; about every connection where there are none.
+pub(super) fn rule(names: Vec<NamePattern>, effect: Effect) -> Rule {
+    Rule {
+        names,
         except: Vec::new(),
-        seen_in: vec![crate::model::profile::Protocol::Tls],
+        seen_in: vec![Protocol::Tls],
         quic_payload_min: None,
         encrypted_hello: false,
         effect,
@@ -297,11 +302,7 @@ fn by_name(name: &str, truth: Truth, effect: Effect) -> Profile {
         sticky: None,
         from: None,
         until: None,
-    };
-    name.clone_into(&mut profile.name);
-    profile.truth = truth;
-    profile.rules = vec![rule];
-    profile
+    }
 }
 
 fn throttled(mechanism: Mechanism, rate: Option<Rate>) -> Truth {

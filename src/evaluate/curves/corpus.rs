@@ -6,10 +6,10 @@ use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    evaluate::corpus::{built_in, log_uniform},
+    evaluate::corpus::{self, built_in, log_uniform},
     model::profile::{
-        Codel, Competition, Directions, Effect, LineProfile, Loss, Per, Police, Profile, Protocol, Queue,
-        Rate, Red, Rule, Shape, Size, Span, Wifi,
+        Codel, Competition, Directions, Effect, LineProfile, Loss, Per, Police, Profile, Queue, Rate, Red,
+        Shape, Size, Span, Wifi,
     },
 };
 
@@ -179,18 +179,7 @@ impl Condition {
     }
 
     fn rule(&mut self, effect: Effect) {
-        self.profile.rules = vec![Rule {
-            names: Vec::new(),
-            except: Vec::new(),
-            seen_in: vec![Protocol::Tls],
-            quic_payload_min: None,
-            encrypted_hello: false,
-            effect,
-            lasts: None,
-            sticky: None,
-            from: None,
-            until: None,
-        }];
+        self.profile.rules = vec![corpus::rule(Vec::new(), effect)];
     }
 }
 
