@@ -25,8 +25,8 @@ const UNDER_WAY_BYTES: u64 = 1_500;
 /// as well.
 const FREEZES_MIN: usize = 2;
 
-/// Another host whose transfers stop before so many bytes may only lie behind a low MTU: not one large segment came.
-const LARGE_SEGMENTS_BYTES: u64 = 1_200;
+/// A segment of so many bytes is large: the least MTU of IPv6 (RFC 8200) leaves 1,208 and more to a segment.
+const LARGE_SEGMENT_BYTES: u32 = 1_200;
 
 /// Exchanges of the subject that must fail alike, and of the control that must work, before `blocked` (design: three).
 const FAILURES_MIN: usize = 3;
@@ -45,6 +45,7 @@ pub(super) fn decide(case: &mut Case<'_>) -> Option<Decision> {
         return Some(blocked(BlockedAt::Http, vec![]));
     }
     captive_portal(case)
+        .or_else(|| low_mtu(case))
         .or_else(|| held(case))
         .or_else(|| frozen(case))
         .or_else(|| failing(case))
@@ -99,6 +100,31 @@ fn held(case: &Case<'_>) -> Option<Decision> {
     Some(Decision::plain(Verdict::Inconclusive, vec![Caveat::ConnectionsHeld(answered)]))
 }
 
+/// Of the subject not one large segment comes, where smaller ones do: its path has a low MTU, and the messages that would
+/// tell its sender are filtered. Where the control's come over the same path it is something else.
+fn low_mtu(case: &Case<'_>) -> Option<Decision> {
+    let loses_large = |role| {
+        let all = attempts(case, role);
+        all.len() >= FREEZES_MIN && all.into_iter().all(only_small_ones_come)
+    };
+    let is_path = case.settings.comparison != Comparison::Sni || loses_large(Role::Control);
+    (is_path && loses_large(Role::Subject))
+        .then(|| Decision::plain(Verdict::Inconclusive, vec![Caveat::LowMtu]))
+}
+
+/// Silence in which small segments came, some of them from behind a gap that was never filled or as the answer's
+/// beginning, and no large one.
+fn only_small_ones_come(exchange: &Exchange) -> bool {
+    let silent = exchange.failure.as_ref().is_some_and(|failure| {
+        failure.phase >= Phase::Tls && matches!(failure.kind, FailureKind::Timeout | FailureKind::Stalled)
+    });
+    let Some(tcp) = exchange.tcp.and_then(|tcp| tcp.end) else { return false };
+    let none_large = tcp.receive_mss_bytes.is_some_and(|largest| largest < LARGE_SEGMENT_BYTES);
+    let some_small =
+        tcp.received_out_of_order.is_some_and(|segments| segments > 0) || exchange.curve.bytes() > 0;
+    silent && none_large && some_small
+}
+
 fn silences(case: &Case<'_>, role: Role) -> Vec<Silence> {
     attempts(case, role)
         .into_iter()
@@ -127,11 +153,6 @@ fn frozen(case: &mut Case<'_>) -> Option<Decision> {
     let alike = subject.len() == tried && is_steady(case.settings, &controls);
     if !alike && !case.is_proven() {
         return None;
-    }
-    if case.settings.comparison == Comparison::Control
-        && subject.iter().all(|one| one.bytes < LARGE_SEGMENTS_BYTES)
-    {
-        return Some(Decision::plain(Verdict::Inconclusive, vec![Caveat::LowMtu]));
     }
     let offsets: Vec<f64> = subject.iter().map(|silence| silence.bytes as f64).collect();
     case.evidence.freeze_after_bytes = median(&offsets).map(|bytes| bytes as u64);

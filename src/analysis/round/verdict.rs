@@ -124,7 +124,7 @@ pub(super) fn is_hopeless(
         settings.bulk && (!sorted.sizes_match() || (compared && sorted.logs(Measure::Pace).is_empty()));
     let one_host = settings.comparison < Comparison::Control;
     let final_caveat = finding.caveats.iter().any(|caveat| match caveat {
-        Caveat::ServerRefused(_) | Caveat::ConnectionsHeld(_) => true,
+        Caveat::ServerRefused(_) | Caveat::ConnectionsHeld(_) | Caveat::LowMtu => true,
         Caveat::NoContrast(_) | Caveat::DistanceExplains { .. } => settings.comparison != Comparison::Sni,
         _ => false,
     });

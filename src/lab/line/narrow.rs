@@ -72,7 +72,8 @@ impl Narrow {
             self.resume(now);
         }
         self.last_packet = now;
-        if self.is_lost() || !self.waiting.push(now, Item::Packet(bytes)) {
+        let too_large = self.way.mtu.is_some_and(|mtu| bytes.len() as u64 > mtu.0);
+        if too_large || self.is_lost() || !self.waiting.push(now, Item::Packet(bytes)) {
             self.lost += 1;
         }
         self.send(now);

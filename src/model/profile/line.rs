@@ -61,6 +61,8 @@ pub struct Way {
     pub jitter: Span,
     /// Loss on the way, before the queue.
     pub loss: Loss,
+    /// Larger packets vanish, and nobody is told: a low MTU whose messages are filtered. IP bytes.
+    pub mtu: Option<Size>,
     /// What waits at the narrow place.
     pub queue: Queue,
     /// Others who send through the same narrow place.
@@ -176,6 +178,7 @@ impl Default for Way {
             rate: Rate::bits(20e6),
             jitter: Span::default(),
             loss: Loss::Random(0.0),
+            mtu: None,
             queue: Queue::DropTail(Span::millis(200)),
             competition: Competition::default(),
             wifi: None,
