@@ -5,6 +5,7 @@
 //! small.
 
 mod calibration;
+mod thinned;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf, process::Command};
 
@@ -382,6 +383,27 @@ fn crowd_of_2021_operators_are_told_apart() {
     let canary: usize = canaries.map(|report| report.incidents.len()).sum();
     println!("canary: {canary} incidents");
     assert_eq!(canary, 0, "the over-matching rule was fixed before the recording begins");
+}
+
+/// The rule that matched too much had been mended when the recording begins. What the judge would have said of it: the
+/// canary's goodputs of one operator are replaced by the throttled ones until a moment two days later.
+#[test]
+fn crowd_of_2021_with_the_rule_that_matched_too_much() {
+    let Some(mut rows) = crowd() else { return };
+    let until: Timestamp = "2021-03-15T00:00:00Z".parse().unwrap();
+    for row in rows.iter_mut().filter(|row| row.vantage == "AS31213" && row.at < until) {
+        row.canary = row.subject;
+    }
+    let found: Vec<SeriesReport> = judge(&rows)
+        .into_iter()
+        .filter(|report| report.target.ends_with("#canary") && !report.incidents.is_empty())
+        .collect();
+    let [only] = &found[..] else { panic!("{found:?}") };
+    let [incident] = &only.incidents[..] else { panic!("{only:?}") };
+    let delay = tests_until(&rows, "AS31213", incident.alarm);
+    println!("canary of {}: alarm at test {delay}, end {:?}", only.vantage, incident.end_interval);
+    assert_eq!((only.vantage.as_str(), delay), ("AS31213", 4));
+    assert!(incident.end_interval.is_some_and(|[from, to]| from <= until && until <= to), "{incident:?}");
 }
 
 /// Which of the counted tests of a vantage the alarm came at, from one.
