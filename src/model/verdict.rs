@@ -229,7 +229,7 @@ pub enum Caveat {
     FewAddresses,
     /// The local address or route changed in mid-round; the round is void.
     RouteChanged,
-    /// Large segments are lost while small ones pass: a low MTU imitates a block or a freeze.
+    /// Small segments came and not one large one: a low MTU imitates a block or a freeze.
     LowMtu,
     /// Every plain request is answered by the same foreign page: a captive portal.
     CaptivePortal,

@@ -100,29 +100,34 @@ fn held(case: &Case<'_>) -> Option<Decision> {
     Some(Decision::plain(Verdict::Inconclusive, vec![Caveat::ConnectionsHeld(answered)]))
 }
 
-/// Of the subject not one large segment comes, where smaller ones do: its path has a low MTU, and the messages that would
-/// tell its sender are filtered. Where the control's come over the same path it is something else.
+/// Small segments come and not one large one: the path has a low MTU, and the messages that would tell its sender are
+/// filtered. Both names suffer from that alike. Where another host works, its segments came over another path; then a small
+/// one must have come from behind a gap that nothing filled, for a box that lets the handshake pass looks the same otherwise.
 fn low_mtu(case: &Case<'_>) -> Option<Decision> {
-    let loses_large = |role| {
+    let all_are = |role: Role, least: usize, small: fn(&Exchange) -> bool| {
         let all = attempts(case, role);
-        all.len() >= FREEZES_MIN && all.into_iter().all(only_small_ones_come)
+        all.len() >= least && all.into_iter().all(small)
     };
-    let is_path = case.settings.comparison != Comparison::Sni || loses_large(Role::Control);
-    (is_path && loses_large(Role::Subject))
-        .then(|| Decision::plain(Verdict::Inconclusive, vec![Caveat::LowMtu]))
+    let both = all_are(Role::Subject, 1, only_small_ones_come)
+        && all_are(Role::Control, FREEZES_MIN, only_small_ones_come);
+    let other_path = case.settings.comparison != Comparison::Sni
+        && all_are(Role::Subject, FREEZES_MIN, |one| only_small_ones_come(one) && is_behind_a_gap(one));
+    (both || other_path).then(|| Decision::plain(Verdict::Inconclusive, vec![Caveat::LowMtu]))
 }
 
-/// Silence in which small segments came, some of them from behind a gap that was never filled or as the answer's
-/// beginning, and no large one.
 fn only_small_ones_come(exchange: &Exchange) -> bool {
     let silent = exchange.failure.as_ref().is_some_and(|failure| {
         failure.phase >= Phase::Tls && matches!(failure.kind, FailureKind::Timeout | FailureKind::Stalled)
     });
     let Some(tcp) = exchange.tcp.and_then(|tcp| tcp.end) else { return false };
     let none_large = tcp.receive_mss_bytes.is_some_and(|largest| largest < LARGE_SEGMENT_BYTES);
-    let some_small =
-        tcp.received_out_of_order.is_some_and(|segments| segments > 0) || exchange.curve.bytes() > 0;
+    let some_small = tcp.bytes_received.is_some_and(|bytes| bytes > 0) || is_behind_a_gap(exchange);
     silent && none_large && some_small
+}
+
+fn is_behind_a_gap(exchange: &Exchange) -> bool {
+    let out_of_order = exchange.tcp.and_then(|tcp| tcp.end?.received_out_of_order);
+    out_of_order.is_some_and(|segments| segments > 0)
 }
 
 fn silences(case: &Case<'_>, role: Role) -> Vec<Silence> {

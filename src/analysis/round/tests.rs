@@ -1,6 +1,7 @@
 //! The judge on exchanges made by hand: every rule of the design's section on judging once.
 
 mod calibration;
+mod low_mtu;
 mod properties;
 mod sticky;
 

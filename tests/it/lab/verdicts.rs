@@ -63,6 +63,28 @@ fn a_line_that_slows_in_mid_round_does_not() {
     }
 }
 
+/// The server's small segments come, its large ones vanish, and nobody is told.
+#[test]
+fn a_path_with_a_low_mtu_is_told_and_accuses_nobody() {
+    if !available("a low MTU") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let profile = write_profile(
+        folder.path(),
+        "name = \"low-mtu\"\nabout = \"low\"\nsubjects = [\"abs.twimg.com\"]\ntruth = { verdict = \"degraded\" }\n\
+         [line.down]\nmtu = \"1280\"\n",
+    );
+    let (result, status) = compare(&profile, &[]);
+    assert_eq!((&result["verdict"], status), (&"inconclusive".into(), 3), "{result:#}");
+    if result["caveats"][0].as_str().is_some_and(|caveat| caveat.contains("too busy")) {
+        eprintln!("skipped: this machine is too busy to measure: {}", result["caveats"][0]);
+        return;
+    }
+    let summary = result["summary"].as_str().unwrap();
+    assert!(summary.contains("small segments came and not one large one"), "{summary}");
+}
+
 /// The system's resolver lies, an independent one does not, and its answer works.
 #[test]
 fn a_forged_answer_blocks_by_dns() {
