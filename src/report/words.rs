@@ -151,7 +151,7 @@ pub fn caveat(caveat: &Caveat) -> String {
         Caveat::StickyAddress => "the control slowed down, too, once the subject's name had been shown to its address, as behind a box that remembers addresses.".to_owned(),
         Caveat::FewAddresses => "a line that slowed down at that moment looks the same; a server with two or more further addresses would decide (see docs/serve.md).".to_owned(),
         Caveat::RouteChanged => "our own address changed in mid-round, so that two lines were measured; try again.".to_owned(),
-        Caveat::LowMtu => "small segments came and not one large one: the mark of a low MTU, which imitates a block or a freeze.".to_owned(),
+        Caveat::LowMtu => "small segments came and not one large one, as with a low MTU, which imitates a block or a freeze.".to_owned(),
         Caveat::CaptivePortal => "every plain request gets the same foreign page: a captive portal; log in first.".to_owned(),
         Caveat::ConnectionsHeld(n) => format!("after {n} connections under one name in quick succession the next ones were left unanswered; a limit on connections does that to any name, so that this accuses nobody, and fewer at a time may well work."),
         Caveat::SharedAddress => "many clients may share our public address, which imitates a connection limit.".to_owned(),
