@@ -147,16 +147,21 @@ fn one_address_that_slows_down_alone_accuses_nobody() {
     }
 }
 
-/// The openings found the line at its best. Every later transfer is twice as slow as they were, but the subject's again
-/// four times as slow as the control's: no box that remembers the address.
+/// The controls before the first subject found the line at its best. Every later transfer is twice as slow as they were, but
+/// the subject's again four times as slow as the control's: no box that remembers the address.
 #[test]
-fn openings_that_were_fast_by_luck_make_no_address_sticky() {
-    let scattered = |usual: f64, pair: u32, step: u32| Look {
-        bytes_per_second: usual * [0.6, 1.0, 1.5, 0.8, 1.2][(pair * step % 5) as usize],
+fn controls_that_were_fast_by_luck_make_no_address_sticky() {
+    let scattered = |usual: f64, turn: u32| Look {
+        bytes_per_second: usual * [0.6, 1.0, 1.5, 0.8, 1.2][(turn % 5) as usize],
         ..FAST
     };
-    let control = |pair| if pair < 2 { FAST } else { scattered(500_000.0, pair, 2) };
-    let finding = super::take(sni(), |pair| scattered(125_000.0, pair, 3), control).finding();
+    let exposed = std::cell::Cell::new(false);
+    let subject = |pair| {
+        exposed.set(true);
+        scattered(125_000.0, 3 * pair)
+    };
+    let control = |pair| if exposed.get() { scattered(500_000.0, 2 * pair) } else { FAST };
+    let finding = super::take(sni(), subject, control).finding();
     assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");
     assert!(!finding.caveats.contains(&Caveat::StickyAddress));
 }
