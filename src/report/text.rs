@@ -82,7 +82,8 @@ fn painted(verdict: Verdict, color: bool) -> String {
 fn table(exchanges: &[Exchange]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let titles = ["", "exchanges", "resolve", "connect", "tls", "processing", "transfer", "body", "goodput"];
+    let titles =
+        ["", "exchanges", "resolve", "connect", "tls", "processing", "transfer", "received", "goodput"];
     table.set_header(titles.map(|title| Cell::new(title).set_alignment(CellAlignment::Right)));
     for role in [Role::Subject, Role::Control, Role::Canary] {
         let of_role: Vec<&Exchange> = exchanges.iter().filter(|e| e.role == role && !e.fallback).collect();
@@ -91,7 +92,7 @@ fn table(exchanges: &[Exchange]) -> Table {
         }
         let mut row = vec![role_name(role).to_owned(), of_role.len().to_string()];
         row.extend(Phase::ALL.map(|phase| median_phase(&of_role, phase)));
-        row.push(median(of_role.iter().map(|e| e.bytes as f64)).map_or_else(dash, units::size));
+        row.push(median(of_role.iter().map(|e| received(e) as f64)).map_or_else(dash, units::size));
         row.push(median(of_role.iter().filter_map(|e| goodput(e))).map_or_else(dash, units::rate));
         table.add_row(row.into_iter().map(|text| Cell::new(text).set_alignment(CellAlignment::Right)));
     }
@@ -120,12 +121,18 @@ fn median_phase(exchanges: &[&Exchange], phase: Phase) -> String {
 /// Responses that are received in less than this share of the transfer show the round trips between them, no speed.
 const RECEIVING_SHARE_MIN: f64 = 0.2;
 
-/// Body bytes over the time spent receiving them, as a first impression; the verdict uses the curve after the free burst.
+/// Bytes that came. Of a record that never became whole nothing is body, but its bytes came.
+fn received(exchange: &Exchange) -> u64 {
+    exchange.bytes.max(exchange.curve.bytes())
+}
+
+/// Bytes over the time spent receiving them, as a first impression; the verdict uses the curve after the free burst.
 fn goodput(exchange: &Exchange) -> Option<f64> {
     let transfer = exchange.phases.duration(Phase::Transfer)?.as_secs_f64();
     let receiving = exchange.transfer_seconds();
-    (exchange.bytes > 0 && receiving > 0.0 && receiving >= RECEIVING_SHARE_MIN * transfer)
-        .then(|| exchange.bytes as f64 / receiving)
+    let received = received(exchange);
+    (received > 0 && receiving > 0.0 && receiving >= RECEIVING_SHARE_MIN * transfer)
+        .then(|| received as f64 / receiving)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
