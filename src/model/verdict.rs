@@ -249,3 +249,10 @@ pub enum Caveat {
     /// A numbered mechanism fits too, and the data do not tell them apart.
     AlsoFits(Mechanism),
 }
+
+impl Caveat {
+    /// Whether round trips differ so much that a difference in speed may come from them: as much as accuses elsewhere.
+    pub fn is_farther(subject_rtt_ms: f64, control_rtt_ms: f64) -> bool {
+        subject_rtt_ms >= 1.5 * control_rtt_ms
+    }
+}

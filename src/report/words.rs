@@ -145,6 +145,7 @@ pub fn caveat(caveat: &Caveat) -> String {
         Caveat::ServerRefused(status) => format!("the server itself answered with status {status}: a refusal of the server's, which is no interference on the way."),
         Caveat::SizesDiffer => "the objects differ in size by more than 10 %, so that goodput was not compared.".to_owned(),
         Caveat::TooFewBytes => "less than the free burst of known throttles was transferred, so that nothing can be said of a rate limit; use a larger object or --bytes.".to_owned(),
+        Caveat::DistanceExplains { subject_rtt_ms, control_rtt_ms } if !Caveat::is_farther(*subject_rtt_ms, *control_rtt_ms) => format!("the two hosts are about equally far away (round trips of {subject_rtt_ms:.0} ms and {control_rtt_ms:.0} ms), but one that is slow by itself would look the same."),
         Caveat::DistanceExplains { subject_rtt_ms, control_rtt_ms } => format!("round trips of {subject_rtt_ms:.0} ms to the subject and {control_rtt_ms:.0} ms to the control may explain the difference."),
         Caveat::WouldDecide(command) => format!("this would decide: {command}"),
         Caveat::CertificateUnchecked => "certificates were not checked where a name was swapped.".to_owned(),

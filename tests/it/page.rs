@@ -207,6 +207,7 @@ fn caveats() -> Vec<Caveat> {
         Caveat::SizesDiffer,
         Caveat::TooFewBytes,
         Caveat::DistanceExplains { subject_rtt_ms: 200.0, control_rtt_ms: 20.0 },
+        Caveat::DistanceExplains { subject_rtt_ms: 30.0, control_rtt_ms: 30.0 },
         Caveat::WouldDecide("throttlescope compare --via <server>".into()),
         Caveat::CertificateUnchecked,
         Caveat::StickyAddress,

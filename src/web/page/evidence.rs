@@ -169,7 +169,11 @@ pub(super) fn caveat(language: &'static Language, caveat: &Caveat) -> String {
         Caveat::SizesDiffer => plain("caveat.sizes_differ"),
         Caveat::TooFewBytes => plain("caveat.too_few_bytes"),
         Caveat::DistanceExplains { subject_rtt_ms, control_rtt_ms } => language.fill(
-            "caveat.distance_explains",
+            if Caveat::is_farther(*subject_rtt_ms, *control_rtt_ms) {
+                "caveat.distance_explains"
+            } else {
+                "caveat.host_explains"
+            },
             &[
                 ("subject", &language.number(*subject_rtt_ms, 0)),
                 ("control", &language.number(*control_rtt_ms, 0)),
