@@ -135,8 +135,8 @@ pub fn caveat(caveat: &Caveat) -> String {
     match caveat {
         Caveat::WeakerComparison => "this is a weaker comparison: two hosts differ in speed for innocent reasons, which one server under two names does not.".to_owned(),
         Caveat::NoControl => "there is nothing to compare with; name a control with --control.".to_owned(),
-        Caveat::MorePairsNeeded(1) => "about one more pair would decide; raise --pairs.".to_owned(),
-        Caveat::MorePairsNeeded(pairs) => format!("about {pairs} more pairs would decide; raise --pairs."),
+        Caveat::MorePairsNeeded(1) => "about one more pair would decide; run it again, or raise --pairs.".to_owned(),
+        Caveat::MorePairsNeeded(pairs) => format!("about {pairs} more pairs would decide; run it again, or raise --pairs."),
         Caveat::IntervalTooWide => "the measurements scatter so much that both normal and throttled fit; more pairs would narrow it.".to_owned(),
         Caveat::ProbeLate(n) => format!("this machine was too busy for {n} of the exchanges, left out here; try again when it is idle."),
         Caveat::ControlFailed(1) => "the control itself failed in one exchange, so that the line or the control may be at fault.".to_owned(),
