@@ -292,26 +292,24 @@ pub(super) fn log(change: &Change) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use jiff::SignedDuration;
 
     use super::*;
 
-    #[test]
-    fn an_incident_that_was_dated_ahead_ends_when_it_ends() {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let ahead = now + SignedDuration::from_hours(24 * 365);
-        let record = IncidentRecord {
+    /// An incident that began then and lasts.
+    pub(in crate::engine) fn record(onset: Timestamp) -> IncidentRecord {
+        IncidentRecord {
             id: "shop/images@then".into(),
             target: TargetId::new("shop/images"),
             comparison: Comparison::Sni,
             mechanism: None,
             incident: Incident {
                 verdict: Verdict::Throttled,
-                onset: ahead,
-                onset_interval: [ahead; 2],
+                onset,
+                onset_interval: [onset; 2],
                 onset_before_data: false,
-                alarm: ahead,
+                alarm: onset,
                 end: None,
                 end_interval: None,
                 share: 1.0,
@@ -324,9 +322,15 @@ mod tests {
             repeat: String::new(),
             rounds: Vec::new(),
             exchanges: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_incident_that_was_dated_ahead_ends_when_it_ends() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let ahead = now + SignedDuration::from_hours(24 * 365);
         let mut book = Book {
-            open: Some(record),
+            open: Some(record(ahead)),
             suspicious: Run { since: Some(ahead), before: Some(ahead), ..Run::default() },
             calm_since: Some(ahead),
             last_at: Some(ahead),

@@ -127,6 +127,7 @@ impl TargetState {
             series: self.detectors.incident(),
             series_end: end,
         });
+        self.ground();
         let gathers = self.kept.book.open.is_none() && suspicion >= SUSPICIOUS_EVIDENCE;
         let mood = if gathers { Mood::Suspicious } else { slow };
         Folded { finding, mood, change, detector }
@@ -175,8 +176,17 @@ impl TargetState {
         if !held && standing != Some(strongest) {
             kept.verdict = Some((strongest, at));
         }
-        if kept.verdict.is_some_and(|(verdict, _)| verdict == strongest) {
+    }
+
+    /// What the verdict that stands rests on: the last finding that says the same. One that accuses nobody is no ground of an
+    /// accusation, which a detector can make alone, and which an incident upholds beyond the rounds that made it.
+    fn ground(&mut self) {
+        let Some((verdict, _)) = self.verdict() else { return };
+        let kept = &mut self.kept;
+        if let Some(finding) = kept.findings.last().filter(|last| last.finding.verdict == verdict) {
             kept.basis = Some(finding.clone());
+        } else if verdict.accuses() {
+            kept.basis = kept.basis.take().filter(|known| known.finding.verdict.accuses());
         }
     }
 
@@ -250,4 +260,56 @@ fn mood(judgement: &Judgement) -> Mood {
         || evidence.handshake_slowdown.is_some_and(|slowdown| slowdown > SUSPICIOUS_HANDSHAKE);
     let fails_alone = failed(Role::Subject) && !failed(Role::Control) && judgement.control.is_some();
     if judgement.finding.verdict.accuses() || slow || fails_alone { Mood::Suspicious } else { Mood::Calm }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::incidents::tests::record, model::Evidence};
+
+    fn found(verdict: Verdict, at: Timestamp) -> FindingStatus {
+        FindingStatus {
+            comparison: Comparison::Sni,
+            at,
+            finding: Finding {
+                verdict,
+                mechanism: None,
+                blocked_at: None,
+                evidence: Evidence::default(),
+                caveats: Vec::new(),
+            },
+            control: None,
+            repeat: String::new(),
+            exchanges: Vec::new(),
+        }
+    }
+
+    fn verdicts(state: &TargetState) -> (Option<Verdict>, Option<Verdict>) {
+        (state.verdict().map(|(verdict, _)| verdict), state.basis().map(|known| known.finding.verdict))
+    }
+
+    #[test]
+    fn an_accusation_never_rests_on_a_finding_that_accuses_nobody() {
+        use Verdict::{Normal, Throttled};
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut state = TargetState::default();
+        let say = |state: &mut TargetState, verdict| {
+            state.keep(found(verdict, now));
+            state.kept.verdict = Some((verdict, now));
+            state.ground();
+        };
+        say(&mut state, Normal);
+        assert_eq!(verdicts(&state), (Some(Normal), Some(Normal)));
+        // The detector alone accuses.
+        state.kept.book.open = Some(record(now));
+        say(&mut state, Normal);
+        assert_eq!(verdicts(&state), (Some(Throttled), None));
+        // A closer look finds the same, and the rounds after it are calm while the incident lasts.
+        say(&mut state, Throttled);
+        say(&mut state, Normal);
+        assert_eq!(verdicts(&state), (Some(Throttled), Some(Throttled)));
+        state.kept.book.open = None;
+        say(&mut state, Normal);
+        assert_eq!(verdicts(&state), (Some(Normal), Some(Normal)));
+    }
 }
