@@ -23,9 +23,7 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sentence = |error: rusqlite::Error| StoreError::of(path, &error);
-    if path.is_dir() {
-        return Err(StoreError::Folder { path: path.to_owned() });
-    }
+    refuse_folder(path)?;
     let mut connection = Connection::open_with_flags(path, flags).map_err(sentence)?;
     connection.busy_timeout(BUSY).map_err(sentence)?;
     // A root file system that is read-only has no place for temporary files.
@@ -44,14 +42,17 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Says that it is a folder, which SQLite says less plainly.
+pub(super) fn refuse_folder(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() { Err(StoreError::Folder { path: path.to_owned() }) } else { Ok(()) }
+}
+
 /// Opens for reading alone.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     if !path.exists() {
         return Err(StoreError::Missing { path: path.to_owned() });
     }
-    if path.is_dir() {
-        return Err(StoreError::Folder { path: path.to_owned() });
-    }
+    refuse_folder(path)?;
     let sentence = |error: rusqlite::Error| StoreError::of(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let prepare = |connection: Connection| -> Result<Connection, StoreError> {

@@ -52,8 +52,7 @@ impl Open {
     pub(super) fn new(path: &Path, held: &mut Option<File>) -> Result<(Self, Restored), StoreError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| match StoreError::of_file(path, &error) {
-                StoreError::Full { path } => StoreError::Full { path },
-                StoreError::ReadOnly { path } => StoreError::ReadOnly { path },
+                known @ (StoreError::Full { .. } | StoreError::ReadOnly { .. }) => known,
                 _ => StoreError::Other {
                     path: path.to_owned(),
                     problem: format!(

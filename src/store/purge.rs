@@ -48,9 +48,7 @@ pub fn purge(path: &Path, delete: bool) -> Result<Purged, StoreError> {
     // A daemon that writes would be left with a file that nobody sees.
     let lock = if path.parent().is_some_and(Path::is_dir) { Some(open::lock(path)?) } else { None };
     let files = files(path);
-    if path.is_dir() {
-        return Err(StoreError::Folder { path: path.to_owned() });
-    }
+    migrate::refuse_folder(path)?;
     // A mistyped path must not cost somebody else's file.
     if files.first().is_some_and(|first| first == path) && !is_ours(path).map_err(sentence)? {
         return Err(StoreError::Other {

@@ -74,9 +74,7 @@ impl CurveReport {
             losses: curve.losses,
         }
     }
-}
 
-impl CurveReport {
     fn is_limited(&self) -> bool {
         ![CurveMechanism::None, CurveMechanism::Unknown].map(CurveMechanism::name).contains(&self.mechanism)
     }

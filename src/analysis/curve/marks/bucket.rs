@@ -1,6 +1,6 @@
 //! Would a token bucket have been emptier where losses come than where windows pass?
 
-use super::{Gap, losses::Losses};
+use super::{Gap, losses::Losses, time};
 
 /// Rates that are tried, in shares of the mean: TCP does not use all of a bucket's rate, and sometimes had more of the burst.
 const RATES: usize = 24;
@@ -20,13 +20,12 @@ const LEAST: usize = 2;
 /// passed, less a half, in standard deviations that it has by chance (Mann and Whitney, Ann. Math. Stat. 18, 1947). 0 where nothing can
 /// be said; the best of many tries is 1 to 2 by chance alone.
 pub(super) fn tells_losses(gaps: &[Gap], losses: &Losses) -> f64 {
-    let lost = losses.shows().filter(|shows| *shows).count();
+    let lost = losses.count();
     let windows = gaps.iter().zip(losses.shows()).filter(|(gap, lost)| is_window(gap, *lost)).count();
     if lost < LEAST || windows < LEAST {
         return 0.0;
     }
-    let sum = |of: fn(&Gap) -> f64| gaps.iter().map(of).sum::<f64>();
-    let mean = sum(|gap| gap.jump) / sum(|gap| gap.trips);
+    let mean = gaps.iter().map(|gap| gap.jump).sum::<f64>() / time(gaps);
     let mut best: f64 = 0.0;
     for step in 0..RATES {
         let share = step as f64 / (RATES - 1) as f64;

@@ -29,18 +29,18 @@ impl Losses {
         self.shows.iter().copied()
     }
 
-    fn count(&self) -> f64 {
-        self.shows().filter(|shows| *shows).count() as f64
+    pub(super) fn count(&self) -> usize {
+        self.shows().filter(|shows| *shows).count()
     }
 
     /// For each of so many segments; half a loss is added, so that none is not nothing.
     pub(super) fn rate(&self, segments: f64) -> f64 {
-        (self.count() + 0.5) / segments
+        (self.count() as f64 + 0.5) / segments
     }
 
     /// Share of those that show in a window's missing end alone; as if half of one of two more had.
     pub(super) fn dips(&self) -> f64 {
-        (self.dips as f64 + 0.5) / (self.count() + 2.0)
+        (self.dips as f64 + 0.5) / (self.count() as f64 + 2.0)
     }
 }
 
