@@ -20,6 +20,7 @@ use std::{path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::model::{
     Comparison, DetectorState, Exchange, Finding, IncidentRecord, TargetId, Vantage, Verdict,
@@ -96,6 +97,8 @@ pub struct Batch {
     pub outbox: Vec<(String, String)>,
     /// Messages that were delivered or given up.
     pub sent: Vec<String>,
+    /// Cancelled when it is written, or never will be.
+    pub settled: CancellationToken,
 }
 
 /// A start of the daemon and how long it is known to have run.

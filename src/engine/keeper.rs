@@ -16,7 +16,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{incidents::Change, notifier};
+use super::{
+    incidents::Change,
+    notifier::{Notifier, Pending},
+};
 use crate::{
     metrics::Metrics,
     model::{Comparison, DetectorState, IncidentChange, IncidentRecord, TargetId, Vantage},
@@ -32,7 +35,7 @@ const MESSAGES_WAITING_MAX: usize = 256;
 pub struct Keeper {
     store: Arc<Store>,
     metrics: Metrics,
-    messages: mpsc::Sender<Message>,
+    messages: mpsc::Sender<Pending>,
     receivers: watch::Sender<Vec<Receiver>>,
     lasting: watch::Sender<Vec<Message>>,
     notifier: JoinHandle<()>,
@@ -62,7 +65,7 @@ impl Keeper {
         let (receivers, known) = watch::channel(Vec::new());
         let (lasting, watcher) = watch::channel(Vec::new());
         let stop = CancellationToken::new();
-        let notifier = notifier::Notifier::new(sender, known, Arc::clone(&store), metrics.clone());
+        let notifier = Notifier::new(sender, known, Arc::clone(&store), metrics.clone());
         let notifier = tokio::spawn(notifier.run(receiver, watcher, stop.clone()));
         let keeper = Self {
             store,
@@ -125,20 +128,21 @@ impl Keeper {
             detectors: detector.into_iter().map(|(id, c, state)| (id, c, Box::new(state))).collect(),
             incidents: self.unsaved.values().cloned().collect(),
             outbox: outbox.collect(),
-            sent: Vec::new(),
+            ..Batch::default()
         };
+        let written = batch.settled.clone();
         if self.store.submit(batch) {
             self.unsaved.clear();
         }
         for message in messages {
-            self.send(message);
+            self.send(Pending::new(message).after(written.clone()));
         }
     }
 
     /// Hands a message to the notifier.
-    pub(super) fn send(&self, message: Message) {
+    fn send(&self, pending: Pending) {
         self.metrics.count_notification();
-        if self.messages.try_send(message).is_err() {
+        if self.messages.try_send(pending).is_err() {
             self.metrics.count_dropped_events(1);
         }
     }
@@ -148,7 +152,7 @@ impl Keeper {
         let mut dropped = Vec::new();
         for (id, text) in outbox {
             match serde_json::from_str::<Message>(&text) {
-                Ok(message) => self.send(message),
+                Ok(message) => self.send(Pending::new(message)),
                 Err(_) => dropped.push(id),
             }
         }

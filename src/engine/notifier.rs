@@ -37,13 +37,32 @@ const REFRESH: Duration = Duration::from_mins(4);
 /// What is under way at the end may take so long.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// A message waits so long for the store to hold it: where it cannot be written, people are told all the same.
+const STORED_WITHIN: Duration = Duration::from_secs(15);
+
 /// A message that is not settled.
-struct Pending {
+#[derive(Debug)]
+pub(super) struct Pending {
     message: Message,
+    /// Cancelled when the store holds it. Sent earlier, it would be sent twice if we were killed in between.
+    stored: Option<CancellationToken>,
     attempts: u32,
     since: Instant,
     due: Instant,
     under_way: bool,
+}
+
+impl Pending {
+    /// A message that the store holds already.
+    pub(super) fn new(message: Message) -> Self {
+        let now = clock::now();
+        Self { message, stored: None, attempts: 0, since: now, due: now, under_way: false }
+    }
+
+    /// The same, sent after the store holds it.
+    pub(super) fn after(self, stored: CancellationToken) -> Self {
+        Self { stored: Some(stored), ..self }
+    }
 }
 
 /// Sends until it is stopped.
@@ -69,7 +88,7 @@ impl Notifier {
 
     pub(super) async fn run(
         mut self,
-        mut messages: mpsc::Receiver<Message>,
+        mut messages: mpsc::Receiver<Pending>,
         lasting: watch::Receiver<Vec<Message>>,
         stop: CancellationToken,
     ) {
@@ -83,7 +102,7 @@ impl Notifier {
             let due = due.map(|due| due.max(clock::now() + PAUSE_MIN / 4));
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(message) = messages.recv() => self.add(message),
+                Some(pending) = messages.recv() => self.add(pending),
                 Some(Ok((id, result))) = self.sending.join_next() => self.settle(&id, result),
                 _ = refresh.tick() => self.refresh(&lasting),
                 () = sleep_until(due) => {}
@@ -99,13 +118,12 @@ impl Notifier {
         self.sending.abort_all();
     }
 
-    fn add(&mut self, message: Message) {
+    fn add(&mut self, pending: Pending) {
         if self.pending.len() == WAITING_MAX {
             self.metrics.count_dropped_events(1);
             return;
         }
-        let now = clock::now();
-        self.pending.push(Pending { message, attempts: 0, since: now, due: now, under_way: false });
+        self.pending.push(pending);
     }
 
     /// Starts to send what is due, the messages of one incident to one receiver one after another.
@@ -124,7 +142,11 @@ impl Notifier {
             pending.under_way = true;
             let (sender, message) = (self.sender.clone(), pending.message.clone());
             let receiver = find(&self.receivers, &message);
+            let stored = pending.stored.take();
             self.sending.spawn(async move {
+                if let Some(stored) = stored {
+                    time::timeout(STORED_WITHIN, stored.cancelled()).await.ok();
+                }
                 let result = match receiver {
                     Some(receiver) => sender.send(&message, &receiver, clock::wall()).await,
                     None => Err(unknown_receiver()),

@@ -106,10 +106,13 @@ impl Store {
     /// Queues a batch. Never waits; `false` where the queue was full and the batch is lost.
     pub fn submit(&self, batch: Batch) -> bool {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        // Closed: what comes now comes from after the end.
-        let Some(sender) = sender.as_ref() else { return false };
-        let queued = sender.try_send(batch).is_ok();
+        let settled = batch.settled.clone();
+        let queued = sender.as_ref().is_some_and(|sender| sender.try_send(batch).is_ok());
         if !queued {
+            settled.cancel();
+        }
+        // Closed: what comes now comes from after the end.
+        if !queued && sender.is_some() {
             self.tell.lock().unwrap_or_else(PoisonError::into_inner)(Health::Dropped(1));
         }
         queued
@@ -213,7 +216,7 @@ impl Writer {
         let result = if waiting.is_empty() { Ok(()) } else { open.write(waiting) };
         match result {
             Ok(()) => {
-                waiting.clear();
+                waiting.drain(..).for_each(|batch| batch.settled.cancel());
                 if std::mem::take(&mut self.failing) {
                     (self.tell)(Health::Writable);
                 }
@@ -237,7 +240,9 @@ impl Writer {
     /// Writes batches one by one and leaves out those that cannot be.
     fn salvage(&mut self, waiting: &mut Vec<Batch>) {
         for batch in waiting.drain(..) {
+            let settled = batch.settled.clone();
             let written = self.open.as_mut().is_some_and(|open| open.write(&[batch]).is_ok());
+            settled.cancel();
             if !written {
                 (self.tell)(Health::Dropped(1));
             }

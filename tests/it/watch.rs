@@ -235,6 +235,25 @@ fn who_asks_for_time_gets_it_and_no_secret_is_stored() {
 }
 
 #[test]
+fn nobody_is_told_what_the_store_does_not_hold_yet() {
+    let line = Line::new();
+    let webhook = Webhook::start(0);
+    let daemon = Daemon::start(&line.config(&format!("[[notify]]\nwebhook = \"{}\"", webhook.url)));
+    daemon.wait_until("some rounds are good", |daemon| daemon.metric(EXCHANGES) > Some(4.0));
+    let other = rusqlite::Connection::open(daemon.database()).unwrap();
+    other.busy_timeout(Duration::from_mins(1)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    line.throttle.set(true);
+    daemon.wait_until("the incident is found", |daemon| daemon.metric(ACTIVE) == Some(1.0));
+    // A store that cannot be written holds nobody up for ever: told now or much later, but not in between.
+    assert!(webhook.asked.try_recv().is_err(), "told before it was stored");
+    let released = Instant::now();
+    other.execute_batch("COMMIT").unwrap();
+    let asked = webhook.asked.recv_timeout(Duration::from_mins(2)).expect("it is told");
+    assert!(asked >= released, "told before it was stored");
+}
+
+#[test]
 fn what_waits_for_a_receiver_that_is_configured_no_more_is_given_up() {
     let line = Line::new();
     let webhook = Webhook::refusing(u32::MAX, "503 Busy");
