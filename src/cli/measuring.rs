@@ -20,7 +20,7 @@ use crate::{
 use super::{EXIT_ACCUSES, EXIT_CLEAR, EXIT_UNDECIDED, options::MeasuringOptions, out};
 
 /// What a run over named subjects may cost for each of them: generous, the judge stops long before.
-pub(super) const ALLOWANCE: Allowance = Allowance { pairs: 30, time: None, bytes: 1 << 30 };
+pub(super) const ALLOWANCE: Allowance = Allowance { pairs: 60, time: None, bytes: 1 << 30 };
 
 /// Measures `subjects`, prints the report and returns the exit status.
 pub(super) fn run(

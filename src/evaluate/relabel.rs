@@ -14,7 +14,7 @@ use crate::{
 use super::{Class, EvaluateError, outcome::Recorded, replay::recorded};
 
 /// Draws after which a round ends. A recording that is shorter goes on from its beginning.
-const DRAWS: usize = 30;
+const DRAWS: usize = 60;
 
 /// A recording with fewer exchanges is no line.
 const EXCHANGES_MIN: usize = 6;

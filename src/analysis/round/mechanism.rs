@@ -37,6 +37,9 @@ const OUT_OF_ORDER_SHARE: f64 = 0.36;
 const SAME_BURST_SHARE: f64 = 0.75;
 const NO_BURST_SHARE: f64 = 0.5;
 
+/// Where nothing came out of order, so many of the transfers had to send again what they said.
+const SENT_AGAIN_SHARE: f64 = 0.75;
+
 /// A curve that is so likely policed counts as such where the kernel tells of no losses.
 const LIKELY_POLICING: f64 = 0.5;
 
@@ -62,6 +65,10 @@ const LIMIT_SPREAD_MIN: f64 = 0.01;
 const LIMIT_COMMON: f64 = 0.1;
 const LIMIT_COMMON_UNSEEN: f64 = 0.35;
 const LIMIT_COMMON_OVERFLOWS: f64 = 0.6;
+
+/// No transfer is faster than the limit, but all may stay below it by so much (logarithm), alike in each: TCP waits after losses,
+/// and a queue of a few packets runs empty meanwhile (as observed).
+const LIMIT_UNUSED: f64 = 0.2;
 
 /// The mechanism, with limit and burst written into the evidence. `slow`: not the handshake alone.
 pub(super) fn describe(case: &mut Case<'_>, slow: bool) -> Mechanism {
@@ -146,6 +153,7 @@ fn of_all(
         return Mechanism::Shaping;
     }
     let lost = out_of_order_share(subjects);
+    let answers_lost = answers_lost(case, subjects);
     let luck = luck(&rates(subjects)).or_else(|| luck(&whole_rates(subjects)));
     let by_luck = luck.is_some_and(|luck| {
         let many_late = lost.is_some_and(|share| share >= OUT_OF_ORDER_SHARE);
@@ -160,7 +168,7 @@ fn of_all(
     match lost {
         Some(share) if share > 0.0 && by_luck => Mechanism::Loss,
         // Lost in every transfer alike, and no queue: what exceeds a rate is gone.
-        Some(share) if share > 0.0 && luck.is_some() => Mechanism::Policing,
+        Some(share) if (share > 0.0 || answers_lost) && luck.is_some() => Mechanism::Policing,
         None if likely() && !by_luck => Mechanism::Policing,
         _ => Mechanism::Unknown,
     }
@@ -186,6 +194,26 @@ fn out_of_order_share(subjects: &[Sample<'_>]) -> Option<f64> {
     let all: Vec<[f64; 2]> = subjects.iter().filter_map(counts).collect();
     let segments: f64 = all.iter().map(|one| one[1]).sum();
     (segments > 0.0).then(|| all.iter().map(|one| one[0]).sum::<f64>() / segments)
+}
+
+/// Most of the subject's transfers had to send again what they said, and hardly any of the control's. A policer's empty bucket
+/// swallows the answers to it as well; a queue as slow, in which nothing waits yet, lets them pass.
+fn answers_lost(case: &Case<'_>, subjects: &[Sample<'_>]) -> bool {
+    let share = |exchanges: &[&Exchange]| -> Option<f64> {
+        let counts = |exchange: &&Exchange| {
+            let tcp = exchange.tcp?;
+            // Before the name was shown nobody could hold it against the connection.
+            let before = tcp.connect.and_then(|info| info.retransmits).unwrap_or_default();
+            Some(tcp.end.or(tcp.during)?.retransmits?.saturating_sub(before))
+        };
+        let counts: Vec<u32> = exchanges.iter().filter_map(counts).collect();
+        let again = counts.iter().filter(|&&count| count > 0).count();
+        (!counts.is_empty()).then(|| again as f64 / counts.len() as f64)
+    };
+    let subjects: Vec<&Exchange> = subjects.iter().map(|one| one.exchange).collect();
+    let controls: Vec<&Exchange> = case.sorted.samples(Role::Control).map(|one| one.exchange).collect();
+    share(&subjects).is_some_and(|share| share >= SENT_AGAIN_SHARE)
+        && share(&controls).is_some_and(|share| share <= 1.0 - SENT_AGAIN_SHARE)
 }
 
 /// Standard deviation of the logarithms of rates, of three at least; of six or more without the one farthest from the median,
@@ -306,7 +334,7 @@ fn describe_limit(
     case.evidence.limit_bytes_per_second = Some(limit);
     let logs: Vec<Bounded> = values.iter().map(|rate| Bounded::known((rate / middle * limit).ln())).collect();
     case.evidence.limit_ci = match centre_interval(&logs, case.settings.confidence, LIMIT_SPREAD_MIN) {
-        [Some(low), Some(high)] => Some([(low - common).exp(), (high + common).exp()]),
+        [Some(low), Some(high)] => Some([(low - common).exp(), (high + common + LIMIT_UNUSED).exp()]),
         _ => None,
     };
     let bursts: Vec<f64> =

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::model::{
-    BlockedAt, Caveat, Failure, FailureKind, Hello, Phase, Request, TcpInfo, TcpStats, Timeline,
+    BlockedAt, Caveat, Failure, FailureKind, Hello, Mechanism, Phase, Request, TcpInfo, TcpStats, Timeline,
 };
 
 /// How an exchange shall look.
@@ -194,8 +194,30 @@ fn slow_by_name_is_throttled() {
 fn slow_handshake_by_name_is_throttled() {
     let finding = take(sni(), uneven(Look { tls: 3.0, ..FAST }), uneven(FAST)).finding();
     assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");
-    assert_eq!(finding.mechanism, Some(crate::model::Mechanism::HandshakeDelay));
+    assert_eq!(finding.mechanism, Some(Mechanism::HandshakeDelay));
     assert!(finding.evidence.handshake_slowdown.unwrap() > 10.0);
+}
+
+/// Too few segments come for any to be out of order; what tells is that our own are not answered.
+#[test]
+fn answers_that_are_lost_tell_a_policer() {
+    for (subject, control, told) in
+        [(1, 0, Mechanism::Policing), (0, 0, Mechanism::Unknown), (1, 1, Mechanism::Unknown)]
+    {
+        let mut judge = take(sni(), uneven(STOPPED), uneven(FAST));
+        for exchange in &mut judge.exchanges {
+            let again = if exchange.role == Role::Subject { subject } else { control };
+            let end = TcpInfo {
+                retransmits: Some(again),
+                received_out_of_order: Some(0),
+                segments_received: Some(3),
+                ..TcpInfo::default()
+            };
+            exchange.tcp = exchange.tcp.map(|tcp| TcpStats { end: Some(end), ..tcp });
+        }
+        let finding = judge.finding();
+        assert_eq!((finding.verdict, finding.mechanism), (Verdict::Throttled, Some(told)), "{finding:?}");
+    }
 }
 
 #[test]

@@ -42,18 +42,20 @@ pub enum IntervalPart {
 
 /// At how many values one looks, and the share of the error probability that each look spends. The early looks get
 /// most, because most rounds end there, and the last of an ordinary round its part; the shares, with those of the doublings
-/// of thirty (half of the one before each), add up to one.
-const LOOKS: [(usize, f64); 10] = [
+/// of sixty (half of the one before each), add up to one.
+const LOOKS: [(usize, f64); 12] = [
     (3, 0.25),
     (4, 0.12),
     (5, 0.08),
     (6, 0.07),
     (8, 0.10),
     (12, 0.10),
-    (16, 0.08),
-    (20, 0.06),
-    (24, 0.04),
-    (30, 0.05),
+    (16, 0.07),
+    (20, 0.05),
+    (24, 0.03),
+    (30, 0.03),
+    (42, 0.02),
+    (60, 0.04),
 ];
 
 /// From so many values on differences are taken pair by pair, and a part of the error probability goes to the trimmed
@@ -64,7 +66,7 @@ const PAIRED_FROM: usize = 6;
 const RANKED_FROM: usize = 8;
 
 /// Pairs beyond this many are left to Student's interval alone.
-const RANKED_AT_MOST: usize = 30;
+const RANKED_AT_MOST: usize = 60;
 
 /// The least number of values that gives an interval: two differ by chance alone.
 pub const INTERVAL_VALUES_MIN: usize = LOOKS[0].0;
@@ -311,6 +313,18 @@ mod tests {
             [None, Some(0), Some(1), Some(2)]
         );
         assert_eq!(ranks_to_skip(10, 0.005), Some(16));
+    }
+
+    /// Of large samples U is nearly normal, with mean n² / 2 and variance n² (2n + 1) / 12 (Mann and Whitney 1947).
+    #[test]
+    fn ranks_of_large_samples_are_nearly_normal() {
+        for tail in [0.05, 0.001] {
+            let n = RANKED_AT_MOST as f64;
+            let normal = statrs::distribution::Normal::new(0.0, 1.0).unwrap().inverse_cdf(tail);
+            let expected = n * n / 2.0 + normal * (n * n * (2.0 * n + 1.0) / 12.0).sqrt();
+            let skip = ranks_to_skip(RANKED_AT_MOST, tail).unwrap() as f64;
+            assert!((skip - expected).abs() < 10.0, "{skip}, not {expected}");
+        }
     }
 
     /// Eight against eight, the slow side ten later throughout: all differences lie between 3 and 17, and the shift's

@@ -218,7 +218,7 @@ fn template() -> Exchange {
 }
 
 /// Draws after which even an undecided round ends.
-const DRAWS: usize = 30;
+const DRAWS: usize = 60;
 
 /// The scatter of an exchange's logarithm, in turn.
 fn spread(round: u64) -> f64 {
@@ -237,7 +237,7 @@ fn calibration_of_false_alarms() {
             if round % 1_000 == 0 {
                 let mut whole = f64::NEG_INFINITY;
                 let mut simulated = Simulated::new(noise, spread(round), round, 1.0);
-                simulated.judged(RoundSettings { pairs_max: 30, ..sni() }, &template, |judge, draws| {
+                simulated.judged(RoundSettings { pairs_max: DRAWS as u32, ..sni() }, &template, |judge, draws| {
                     whole = whole.max(judge.finding().evidence.e_value.ln());
                     draws >= DRAWS
                 });
@@ -261,7 +261,7 @@ fn calibration_of_false_alarms() {
 fn calibration_of_coverage() {
     const STATED: [f64; 3] = [0.9, 0.95, 0.99];
     let (template, rounds) = (template(), rounds());
-    println!("| line | misses of 90 % | of 95 % | of 99 % | of 99 % at 3 pairs | at 30 | rounds |");
+    println!("| line | misses of 90 % | of 95 % | of 99 % | of 99 % at 3 pairs | at 60 | rounds |");
     println!("|---|---|---|---|---|---|---|");
     for noise in noises() {
         let (mut missed, mut at) = ([0_u64; 3], [0_u64; 2]);
@@ -307,7 +307,7 @@ fn calibration_of_coverage() {
 }
 
 /// The numbers of pairs at which one looks.
-const LOOKS: [usize; 10] = [3, 4, 5, 6, 8, 12, 16, 20, 24, 30];
+const LOOKS: [usize; 12] = [3, 4, 5, 6, 8, 12, 16, 20, 24, 30, 42, 60];
 
 /// The judge, given exchanges that took so long, has the same interval.
 fn same_as_judged(logs: &[[Bounded; 2]], template: &Exchange) {
@@ -378,7 +378,7 @@ fn calibration_of_power_and_cost() {
         {
             let mut tally = Tally::default();
             for round in 0..rounds {
-                let settings = RoundSettings { pairs_max: 30, ..sni() };
+                let settings = RoundSettings { pairs_max: DRAWS as u32, ..sni() };
                 tally.add(Simulated::new(noise, spread, round, slowdown), settings, &template);
             }
             println!(
@@ -417,7 +417,7 @@ fn ablation_of_parts() {
             let mut tally = Tally::default();
             for (noise, spread) in noises().flat_map(|noise| [0.1, 0.3].map(|spread| (noise, spread))) {
                 for round in 0..rounds {
-                    let settings = RoundSettings { pairs_max: 30, without, ..sni() };
+                    let settings = RoundSettings { pairs_max: DRAWS as u32, without, ..sni() };
                     let simulated = Simulated { stops, ..Simulated::new(noise, spread, round, slowdown) };
                     tally.add(simulated, settings, &template);
                 }
