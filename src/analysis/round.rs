@@ -11,6 +11,7 @@ mod betting;
 mod compare;
 mod distance;
 mod failures;
+mod limit;
 mod mechanism;
 mod observe;
 mod sticky;

@@ -83,17 +83,29 @@ pub(super) fn redirect(location: &str, server: IpAddr) -> String {
     scrub(&plain[..end], server)
 }
 
-/// Replaces every address but the server's own: a server may echo who asked.
+/// Replaces every address but the server's own: a server may echo who asked. An address as a part of a host name
+/// ("203-0-113-7.dsl.example") goes whoever has it.
 pub(super) fn scrub(text: &str, server: IpAddr) -> String {
-    let belongs = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+    let written_out = |c: char| c.is_ascii_hexdigit() || c == ':' || c == '.';
+    let clean = replace_runs(text, written_out, |run| scrub_run(run, server));
+    let dashed = |c: char| c.is_ascii_digit() || c == '-' || c == '_';
+    replace_runs(&clean, dashed, |run| {
+        let parts: Vec<bool> = run.split(['-', '_']).map(|part| part.parse::<u8>().is_ok()).collect();
+        let holds_four = parts.windows(4).any(|four| four.iter().all(|&is_octet| is_octet));
+        if holds_four { "[address]".to_owned() } else { run.to_owned() }
+    })
+}
+
+/// The text with every longest run of characters that belong replaced.
+fn replace_runs(text: &str, belongs: impl Fn(char) -> bool, replacement: impl Fn(&str) -> String) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = rest.find(belongs) {
+    while let Some(start) = rest.find(&belongs) {
         let (before, from) = rest.split_at(start);
         let length = from.find(|c| !belongs(c)).unwrap_or(from.len());
         let (run, after) = from.split_at(length);
         clean.push_str(before);
-        clean.push_str(&scrub_run(run, server));
+        clean.push_str(&replacement(run));
         rest = after;
     }
     clean.push_str(rest);
@@ -158,6 +170,9 @@ mod tests {
         assert_eq!(scrubbed("203.0.113.7:4711."), "[address]:4711.");
         assert_eq!(scrubbed("[2001:db8::7]:443 x"), "[[address]]:443 x");
         assert_eq!(scrubbed("::ffff:203.0.113.7"), "[address]");
+        assert_eq!(scrubbed("cache-203-0-113-7.dsl.example"), "cache[address].dsl.example");
+        assert_eq!(scrubbed("x_203_0_113_7 b"), "x[address] b");
+        assert_eq!(scrubbed("a-1-2-3 2026-11-27"), "a-1-2-3 2026-11-27");
         assert_eq!(scrubbed("nginx/1.22.1"), "nginx/1.22.1");
         assert_eq!(scrubbed("bytes 0-131071/4000000"), "bytes 0-131071/4000000");
         assert_eq!(scrubbed("1.1 varnish (ATS/9.2.4)"), "1.1 varnish (ATS/9.2.4)");

@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    mechanism, observe,
+    limit, mechanism, observe,
     verdict::{self, Case, Decision},
 };
 
@@ -80,5 +80,5 @@ fn is_plateau(case: &Case<'_>) -> bool {
         return false;
     };
     let most = 2 * rates.len() > case.sorted.samples(Role::Subject).count();
-    mechanism::is_one_rate(&rates) && most && control >= CONTROL_FASTER * rate
+    limit::is_one_rate(&rates) && most && control >= CONTROL_FASTER * rate
 }

@@ -237,10 +237,14 @@ fn calibration_of_false_alarms() {
             if round % 1_000 == 0 {
                 let mut whole = f64::NEG_INFINITY;
                 let mut simulated = Simulated::new(noise, spread(round), round, 1.0);
-                simulated.judged(RoundSettings { pairs_max: DRAWS as u32, ..sni() }, &template, |judge, draws| {
-                    whole = whole.max(judge.finding().evidence.e_value.ln());
-                    draws >= DRAWS
-                });
+                simulated.judged(
+                    RoundSettings { pairs_max: DRAWS as u32, ..sni() },
+                    &template,
+                    |judge, draws| {
+                        whole = whole.max(judge.finding().evidence.e_value.ln());
+                        draws >= DRAWS
+                    },
+                );
                 assert!((whole - best).abs() < 1e-9, "{noise:?} {round}: the judge has {whole}, not {best}");
             }
             for (count, limit) in reached.iter_mut().zip([10.0_f64, 100.0, 1000.0]) {
