@@ -1,12 +1,12 @@
 //! `throttlescope compare`: one server, two names.
 
-use std::{fmt::Write as _, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
 use url::Url;
 
 use crate::{
-    engine::{Allowance, Subject, subjects},
+    engine::{Subject, subjects},
     model::{TargetId, Vantage},
 };
 
@@ -14,9 +14,6 @@ use super::{measuring, options::MeasuringOptions};
 
 /// What both legs ask for unless told otherwise: our own measurement server has it.
 pub(super) const PATH: &str = "/bytes/131072";
-
-/// Most of the time that one comparison takes; what is not known by then needs another hour or another line.
-const TIME_MAX: Duration = Duration::from_mins(5);
 
 /// Compares two names on one server: both legs send the same Host and path and differ in the name alone.
 #[derive(Debug, clap::Args)]
@@ -45,8 +42,7 @@ impl Args {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let server = Server::parse(&self.via, &self.path, self.host.as_deref(), &self.control)?;
         let subject = server.subject(&self.subject, &self.options)?;
-        let allowance = Allowance { time: Some(TIME_MAX), ..measuring::ALLOWANCE };
-        measuring::run(&self.options, vec![subject], Vantage::default(), allowance)
+        measuring::run(&self.options, vec![subject], Vantage::default(), measuring::allowance(1))
     }
 }
 

@@ -48,7 +48,9 @@ impl Args {
         self.options.connect_to.extend(subjects::connect_to(&targets));
         self.options.doh = self.doh.clone().or_else(|| config.doh.clone());
         self.options.cacert = self.options.cacert.take().or_else(|| config.ca_file.clone());
-        let allowance = if self.what.is_empty() { OVERVIEW } else { measuring::ALLOWANCE };
+        // Each subject by its name on its control's server, and against its control.
+        let named = measuring::allowance(2 * subjects.len());
+        let allowance = if self.what.is_empty() { OVERVIEW } else { named };
         measuring::run(&self.options, subjects, config.vantage, allowance)
     }
 }

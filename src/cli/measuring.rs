@@ -19,8 +19,13 @@ use crate::{
 
 use super::{EXIT_ACCUSES, EXIT_CLEAR, EXIT_UNDECIDED, options::MeasuringOptions, out};
 
-/// What a run over named subjects may cost for each of them: generous, the judge stops long before.
-pub(super) const ALLOWANCE: Allowance = Allowance { pairs: 60, time: None, bytes: 1 << 30 };
+/// Most of the time that one comparison takes; what is not known by then needs another hour or another line.
+const TIME_MAX: Duration = Duration::from_mins(5);
+
+/// What so many comparisons of named subjects may cost: generous, the judge mostly stops long before.
+pub(super) fn allowance(comparisons: usize) -> Allowance {
+    Allowance { pairs: 60, time: Some(TIME_MAX * comparisons as u32), bytes: 1 << 30 }
+}
 
 /// Measures `subjects`, prints the report and returns the exit status.
 pub(super) fn run(

@@ -49,7 +49,8 @@ impl Args {
                 server.subject(name, &self.options).with_context(|| format!("{file}, line {line}"))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        measuring::run(&self.options, subjects, Vantage::default(), measuring::ALLOWANCE)
+        let allowance = measuring::allowance(subjects.len());
+        measuring::run(&self.options, subjects, Vantage::default(), allowance)
     }
 }
 
