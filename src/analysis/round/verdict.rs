@@ -24,6 +24,9 @@ pub(super) const HANDSHAKE_ACCUSES: f64 = 2.0;
 /// Upper bound of either ratio below which a subject is normal (design).
 const RATIO_NORMAL: f64 = 2.0;
 
+/// A rule that strikes so many of the connections is interference; no deployment was seen with fewer than a third (papers, 2021).
+const AFFECTED_SHARE_MIN: f64 = 0.1;
+
 /// Below this the control itself is too slow to show anything: a throttle to 130 kbit/s (16 kB/s) would make the
 /// subject no more than the accusing 1.5 times slower. Bytes per second.
 const CONTROL_GOODPUT_MIN: f64 = 25_000.0;
@@ -210,7 +213,8 @@ fn by_name(case: &mut Case<'_>) -> Decision {
     if let Some(decision) = sticky::decide(case) {
         return decision;
     }
-    if is_fast(case) { like_its_control(case) } else { undecided(case) }
+    // An average hides a rule that strikes some of the connections.
+    if is_fast(case) && affected_share(case).is_none() { like_its_control(case) } else { undecided(case) }
 }
 
 /// Whether the upper bounds of both ratios are below two; without bulk the handshake's alone.
@@ -246,14 +250,14 @@ pub(super) fn undecided(case: &Case<'_>) -> Decision {
     } else if above(case.pace, SLOWDOWN_ACCUSES) || above(case.handshake, HANDSHAKE_ACCUSES) {
         caveats.push(Caveat::MorePairsNeeded(units_needed(case)));
     } else {
-        caveats.push(Caveat::IntervalTooWide);
+        caveats.extend((!is_fast(case)).then_some(Caveat::IntervalTooWide));
         caveats.extend(affected_share(case).map(Caveat::Patchy));
     }
     Decision::plain(Verdict::Inconclusive, caveats)
 }
 
 /// The share of the subject's transfers that are twice as slow as every one of the control, where it is some of them,
-/// two at least, and not all.
+/// two at least and a tenth, and not all. Fewer are the line's own stalls, which struck the one name by chance.
 fn affected_share(case: &Case<'_>) -> Option<f64> {
     let ranks = |role| -> Vec<f64> {
         let rank = |sample: &Sample<'_>| sample.rank(Measure::Pace, case.sorted.wanted);
@@ -262,7 +266,9 @@ fn affected_share(case: &Case<'_>) -> Option<f64> {
     let slowest = ranks(Role::Control).into_iter().fold(f64::NEG_INFINITY, f64::max);
     let subjects = ranks(Role::Subject);
     let slow = subjects.iter().filter(|&&rank| rank - slowest > RATIO_NORMAL.ln()).count();
-    (slow >= 2 && slow < subjects.len() && slowest.is_finite()).then(|| slow as f64 / subjects.len() as f64)
+    let share = slow as f64 / subjects.len().max(1) as f64;
+    (slow >= 2 && share >= AFFECTED_SHARE_MIN && slow < subjects.len() && slowest.is_finite())
+        .then_some(share)
 }
 
 /// How many further clear pairs would complete the evidence, each worth a factor of 1.9.

@@ -88,14 +88,9 @@ pub const INTERVAL_VALUES_MIN: usize = LOOKS[0].0;
 /// `[None, None]`, constant ones the width that `spread_min` gives.
 pub fn centre_interval(values: &[Bounded], confidence: f64, spread_min: f64) -> Interval {
     let Some((n, tail)) = last_look(values.len(), confidence) else { return [None, None] };
-    both_ends(&values[..n], |lows| {
-        let end = if n < PAIRED_FROM {
-            trimmed_end(&lows, 0, tail, spread_min)
-        } else {
-            centre_end(&lows, tail, spread_min)
-        };
-        Some(end)
-    })
+    let around =
+        |cut: usize, tail: f64| both_ends(&values[..n], |lows| trimmed_end(&lows, cut, tail, spread_min));
+    if n < PAIRED_FROM { around(0, tail) } else { both(around(0, tail / 2.0), around(n / 4, tail / 2.0)) }
 }
 
 /// The same for the centre of first minus second of `pairs`. With fewer than six pairs the two sides are taken as
@@ -112,8 +107,7 @@ pub fn difference_interval(
 ) -> Interval {
     let Some((n, tail)) = last_look(pairs.len(), confidence) else { return [None, None] };
     let differences: Vec<Bounded> = pairs.iter().map(|[one, other]| one.minus(*other)).collect();
-    let student =
-        |tail: f64| both_ends(&differences[..n], |lows| Some(trimmed_end(&lows, 0, tail, spread_min)));
+    let student = |tail: f64| both_ends(&differences[..n], |lows| trimmed_end(&lows, 0, tail, spread_min));
     let part = match n {
         RANKED_FROM.. => IntervalPart::Ranks,
         PAIRED_FROM.. => IntervalPart::Trimmed,
@@ -123,13 +117,7 @@ pub fn difference_interval(
         return student(tail);
     }
     if part == IntervalPart::Ranks {
-        let plain = student(tail / 2.0);
-        let ranks = shift_interval(&pairs[..n.min(RANKED_AT_MOST)], tail / 2.0);
-        let better = |one: Option<f64>, other: Option<f64>, of: fn(f64, f64) -> f64| match (one, other) {
-            (Some(one), Some(other)) => Some(of(one, other)),
-            (one, other) => one.or(other),
-        };
-        return [better(plain[0], ranks[0], f64::max), better(plain[1], ranks[1], f64::min)];
+        return both(student(tail / 2.0), shift_interval(&pairs[..n.min(RANKED_AT_MOST)], tail / 2.0));
     }
     if part == IntervalPart::Trimmed {
         return centre_interval(&differences, confidence, spread_min);
@@ -197,21 +185,31 @@ fn looks() -> impl Iterator<Item = (usize, f64)> {
     LOOKS.into_iter().chain((1..24).map(move |k| (last << k, share / f64::from(1 << k))))
 }
 
+/// What both intervals hold. Where they have nothing in common, as for values of two kinds that have no one centre, what lies
+/// between is held by neither, and all of both counts.
+fn both(one: Interval, other: Interval) -> Interval {
+    let pick = |index: usize, of: fn(f64, f64) -> f64| match (one[index], other[index]) {
+        (Some(one), Some(other)) => Some(of(one, other)),
+        (one, other) => one.or(other),
+    };
+    match [pick(0, f64::max), pick(1, f64::min)] {
+        [Some(low), Some(high)] if low > high => {
+            let widest = |index: usize, of: fn(f64, f64) -> f64| Some(of(one[index]?, other[index]?));
+            [widest(0, f64::min), widest(1, f64::max)]
+        }
+        common => common,
+    }
+}
+
 /// Both ends from a function that gives the lower one: the upper end is the lower one of the negatives.
-fn both_ends(values: &[Bounded], lower: impl Fn(Vec<f64>) -> Option<f64>) -> Interval {
+fn both_ends(values: &[Bounded], lower: impl Fn(Vec<f64>) -> f64) -> Interval {
     let end = |bound: fn(&Bounded) -> Option<f64>| {
         let mut bounds: Vec<f64> =
             values.iter().map(|value| bound(value).unwrap_or(f64::NEG_INFINITY)).collect();
         bounds.sort_by(f64::total_cmp);
-        lower(bounds).filter(|end| end.is_finite())
+        Some(lower(bounds)).filter(|end| end.is_finite())
     };
     [end(|value| value.low), end(|value| value.high.map(|high| -high)).map(|end| -end)]
-}
-
-/// The better of Student's and the trimmed lower end of sorted values, at half the error each.
-fn centre_end(values: &[f64], tail: f64, spread_min: f64) -> f64 {
-    let plain = trimmed_end(values, 0, tail / 2.0, spread_min);
-    plain.max(trimmed_end(values, values.len() / 4, tail / 2.0, spread_min))
 }
 
 /// Lower end around the mean of sorted values without `cut` on either side; with `cut` 0 Student's. The standard error is
@@ -353,6 +351,20 @@ mod tests {
         assert!(low.is_some() && high.is_none());
         pairs[0][1].high = None;
         assert_eq!(difference_interval(&pairs[..4], 0.99, 0.0, None), [None, None]);
+    }
+
+    /// A quarter of them ten times slower: the mean says 1.8 times, the ranks no change, each with little doubt.
+    #[test]
+    fn an_interval_has_its_ends_in_order() {
+        let pair = |n: usize| {
+            let slow = if n.is_multiple_of(4) { 10.0_f64.ln() } else { 0.0 };
+            [Bounded::known(slow + 1e-3 * (n % 7) as f64), Bounded::known(1e-3 * (n % 5) as f64)]
+        };
+        let pairs: Vec<[Bounded; 2]> = (0..60).map(pair).collect();
+        let [low, high] = difference_interval(&pairs, 0.99, 0.0, None).map(Option::unwrap);
+        assert!(low < 0.01 && high > 0.9, "{low} to {high}");
+        assert_eq!(both([Some(0.0), Some(1.0)], [Some(0.5), None]), [Some(0.5), Some(1.0)]);
+        assert_eq!(both([Some(0.0), Some(1.0)], [Some(2.0), None]), [Some(0.0), None]);
     }
 
     #[test]
