@@ -191,6 +191,21 @@ fn slow_by_name_is_throttled() {
 }
 
 #[test]
+fn what_strikes_some_connections_is_not_normal() {
+    let struck = |pair: u32| uneven(if pair % 4 == 2 { SLOW } else { FAST })(pair);
+    let finding = take(RoundSettings { pairs_max: 60, ..sni() }, struck, uneven(FAST)).finding();
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "{finding:?}");
+    assert!(
+        finding.evidence.slowdown_ci[1].is_some_and(|high| high < 2.0),
+        "the centre is fast: {finding:?}"
+    );
+    assert!(
+        matches!(finding.caveats[..], [Caveat::Patchy(share)] if (share - 0.25).abs() < 0.1),
+        "{finding:?}"
+    );
+}
+
+#[test]
 fn slow_handshake_by_name_is_throttled() {
     let finding = take(sni(), uneven(Look { tls: 3.0, ..FAST }), uneven(FAST)).finding();
     assert_eq!(finding.verdict, Verdict::Throttled, "{finding:?}");

@@ -256,8 +256,8 @@ pub(super) fn undecided(case: &Case<'_>) -> Decision {
     Decision::plain(Verdict::Inconclusive, caveats)
 }
 
-/// The share of the subject's transfers that are twice as slow as every one of the control, where it is some of them,
-/// two at least and a tenth, and not all. Fewer are the line's own stalls, which struck the one name by chance.
+/// The share of the subject's transfers that are twice as slow as every one of the control, where it is a tenth of
+/// them at least and not all. Fewer are the line's own stalls, which struck the one name by chance.
 fn affected_share(case: &Case<'_>) -> Option<f64> {
     let ranks = |role| -> Vec<f64> {
         let rank = |sample: &Sample<'_>| sample.rank(Measure::Pace, case.sorted.wanted);
@@ -267,8 +267,7 @@ fn affected_share(case: &Case<'_>) -> Option<f64> {
     let subjects = ranks(Role::Subject);
     let slow = subjects.iter().filter(|&&rank| rank - slowest > RATIO_NORMAL.ln()).count();
     let share = slow as f64 / subjects.len().max(1) as f64;
-    (slow >= 2 && share >= AFFECTED_SHARE_MIN && slow < subjects.len() && slowest.is_finite())
-        .then_some(share)
+    (share >= AFFECTED_SHARE_MIN && slow < subjects.len() && slowest.is_finite()).then_some(share)
 }
 
 /// How many further clear pairs would complete the evidence, each worth a factor of 1.9.
