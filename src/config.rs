@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub use overrides::Overrides;
+pub use values::host_name;
 
 /// Sections that can be there once, with their keys; variables are named after them.
 const KEYS: [(&str, &[&str]); 9] = [

@@ -4,6 +4,7 @@
 //! (a certificate file that is none, an interface that is not there) is a [`SetupError`], before any exchange begins.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -234,6 +235,13 @@ pub struct ResolveOverride {
     pub addresses: Vec<IpAddr>,
 }
 
+impl fmt::Display for ResolveOverride {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        write!(f, "{}:{}:{}", bracketed(&self.host), self.port, addresses.join(","))
+    }
+}
+
 /// One `--connect-to`: where to connect instead. `None` is "any" in the first half and "unchanged" in the second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectTo {
@@ -245,6 +253,20 @@ pub struct ConnectTo {
     pub to_host: Option<String>,
     /// Port to connect to.
     pub to_port: Option<u16>,
+}
+
+impl fmt::Display for ConnectTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = |host: &Option<String>| host.as_deref().map(bracketed).unwrap_or_default();
+        let port = |port: Option<u16>| port.map(|port| port.to_string()).unwrap_or_default();
+        let (from, to) = (host(&self.from_host), host(&self.to_host));
+        write!(f, "{from}:{}:{to}:{}", port(self.from_port), port(self.to_port))
+    }
+}
+
+/// An IPv6 address in brackets, where colons separate.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// What one exchange shall do.

@@ -3,14 +3,18 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use anyhow::Context as _;
-use url::Url;
+use url::{Position, Url};
 
 use crate::{
+    config,
     engine::{Subject, subjects},
     model::{TargetId, Vantage},
 };
 
-use super::{measuring, options::MeasuringOptions};
+use super::{
+    measuring,
+    options::{MeasuringOptions, quoted},
+};
 
 /// What both legs ask for unless told otherwise: our own measurement server has it.
 pub(super) const PATH: &str = "/bytes/131072";
@@ -76,10 +80,12 @@ impl<'a> Server<'a> {
     /// The comparison of `name` with the control's.
     pub(super) fn subject(&self, name: &str, options: &MeasuringOptions) -> anyhow::Result<Subject> {
         for name in [name, self.control] {
-            let parsed = Url::parse(&format!("https://{name}/"));
-            let is_host = parsed.is_ok_and(|url| url.host_str() == Some(name.to_lowercase().as_str()));
-            anyhow::ensure!(is_host, "`{name}` is not a host name");
+            config::host_name(name).map_err(anyhow::Error::msg)?;
         }
+        anyhow::ensure!(
+            !name.eq_ignore_ascii_case(self.control),
+            "`{name}` is its own control, so that nothing differs; name another control"
+        );
         let host = self.host.unwrap_or(self.control);
         let mut subject = subjects::same_server(TargetId::new(name), &self.url, host, name, self.control);
         subject.repeat = self.repeat(name, options);
@@ -89,8 +95,9 @@ impl<'a> Server<'a> {
     fn repeat(&self, name: &str, options: &MeasuringOptions) -> String {
         let mut command =
             format!("throttlescope compare --via {} --subject {name} --control {}", self.via, self.control);
-        if self.url.path() != PATH {
-            let _ = write!(command, " --path {}", self.url.path());
+        let path = &self.url[Position::BeforePath..];
+        if path != PATH {
+            let _ = write!(command, " --path {}", quoted(path));
         }
         if let Some(host) = self.host {
             let _ = write!(command, " --host {host}");

@@ -12,7 +12,11 @@ use crate::{
     model::{Role, Target, TargetId},
 };
 
-use super::{measuring, options::MeasuringOptions, safety};
+use super::{
+    measuring,
+    options::{MeasuringOptions, quoted},
+    safety,
+};
 
 /// What a run without arguments may cost: a look at everything that nobody regrets on a metered line.
 const OVERVIEW: Allowance = Allowance { pairs: 12, time: Some(Duration::from_mins(1)), bytes: 20_000_000 };
@@ -138,7 +142,7 @@ impl Chosen<'_> {
             controls.extend(neutral.map(subjects::control_leg));
         }
         let leg = Leg::new(TargetId::new(text), Role::Subject, url);
-        let repeat = format!("throttlescope measure {text}{}", self.repeat());
+        let repeat = format!("throttlescope measure {}{}", quoted(text), self.repeat());
         Ok((Subject { leg, controls, same_server: false, repeat }, from_catalog))
     }
 
@@ -150,10 +154,10 @@ impl Chosen<'_> {
     fn repeat(&self) -> String {
         let mut text = String::new();
         for control in &self.args.control {
-            let _ = write!(text, " --control {control}");
+            let _ = write!(text, " --control {}", quoted(control));
         }
         if let Some(doh) = &self.args.doh {
-            let _ = write!(text, " --doh {doh}");
+            let _ = write!(text, " --doh {}", quoted(doh.as_str()));
         }
         text + &self.args.options.repeat()
     }

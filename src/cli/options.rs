@@ -119,6 +119,25 @@ impl MeasuringOptions {
                 text.push_str(flag);
             }
         }
+        for to in &self.connect_to {
+            let _ = write!(text, " --connect-to {}", quoted(&to.to_string()));
+        }
+        for to in &self.resolve {
+            let _ = write!(text, " --resolve {}", quoted(&to.to_string()));
+        }
+        // An address of one's own is nobody's business.
+        if let Some(name) = self.interface.as_ref().filter(|name| name.parse::<IpAddr>().is_err()) {
+            let _ = write!(text, " --interface {}", quoted(name));
+        }
+        if let Some(pairs) = self.pairs {
+            let _ = write!(text, " --pairs {pairs}");
+        }
+        if let Some(timeout) = self.timeout {
+            let _ = write!(text, " --timeout {}", quoted(&humantime::format_duration(timeout).to_string()));
+        }
+        if let Some(seed) = self.seed {
+            let _ = write!(text, " --seed {seed}");
+        }
         text
     }
 
@@ -134,6 +153,12 @@ impl MeasuringOptions {
             http: if self.http2 { HttpChoice::Http2 } else { HttpChoice::Http1 },
         }
     }
+}
+
+/// As one word of a shell's command line.
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,+=@%[]".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Reads `64KiB`, `50MB`, `1000`.
@@ -241,6 +266,19 @@ mod tests {
         assert_eq!(resolve("example.org:443:::1").unwrap().addresses[0].to_string(), "::1");
         assert!(resolve("example.org:443:nowhere").is_err());
         assert!(resolve("example.org:0:127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn what_repeats_a_test_reads_back_as_the_same() {
+        for text in ["example.org:443:[::1]:8443", "::127.0.0.1:", "[::1]:80::"] {
+            assert_eq!(connect_to(text).unwrap().to_string(), text);
+        }
+        for text in ["example.org:443:127.0.0.1,::1", "*:80:192.0.2.1"] {
+            assert_eq!(resolve(text).unwrap().to_string(), text);
+        }
+        assert_eq!(quoted("/a?b=c&d"), "'/a?b=c&d'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted("1m"), "1m");
     }
 
     #[test]

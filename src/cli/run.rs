@@ -1,6 +1,6 @@
 //! `throttlescope run`: the daemon.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
@@ -81,12 +81,27 @@ impl Args {
         let metrics = Metrics::new(&setup.plan.targets(), &setup.plan.vantage, setup.plan.histograms);
         let address = listener.local_addr()?;
         info!(%address, targets = setup.plan.items.len(), "measuring");
+        for (index, item) in setup.plan.items.iter().enumerate() {
+            let whole =
+                |interval: Duration| humantime::format_duration(Duration::from_secs(interval.as_secs()));
+            let every = whole(setup.schedule.effective_interval(index));
+            info!(id = %item.target.id, %every, wished = %whole(item.interval), "effective interval");
+        }
         let (commands, receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
         let shutdown = CancellationToken::new();
         let seed = self.seed.unwrap_or_else(rand::random);
-        let reload =
-            Box::new(move || self.setup().map(|(setup, _)| setup).map_err(|error| format!("{error:#}")));
         let settings = config.store.settings();
+        let (was_web, was_store) = (config.web.listen, settings.path.clone());
+        let reload = Box::new(move || {
+            let (setup, config) = self.setup().map_err(|error| format!("{error:#}"))?;
+            if self.listen.is_none() && config.web.listen != was_web {
+                warn!("[web] listen has changed and takes effect at the next start");
+            }
+            if config.store.settings().path != was_store {
+                warn!("[store] path has changed and takes effect at the next start");
+            }
+            Ok(setup)
+        });
         let web_settings =
             web_settings.with_history(Arc::new(StoredHistory::new(Reader::new(settings.path.clone()))));
         let sender = notify::Sender::new(setup.prober.tls_config())?;

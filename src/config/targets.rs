@@ -198,7 +198,7 @@ fn required(section: &Section, keys: &[&str], problems: &mut Vec<Problem>) {
 fn check_ids(own: &[Own], vias: &[Via], problems: &mut Vec<Problem>) {
     let mut seen = BTreeSet::new();
     for one in own {
-        if !seen.insert(one.target.target.id.as_str()) {
+        if !seen.insert(one.target.target.id.to_string()) {
             let message = format!("`{}` is there twice, give each target its own", one.target.target.id);
             problems.push(one.problem("id", message));
         }
@@ -211,6 +211,15 @@ fn check_ids(own: &[Own], vias: &[Via], problems: &mut Vec<Problem>) {
     for via in vias.iter().filter(|via| !via_ids.insert(via.id.as_str())) {
         let message = format!("`{}` is there twice, give each server its own", via.id);
         problems.push(Problem { line: None, place: Some("[[via]] id".to_owned()), message });
+    }
+    for (via, name) in
+        vias.iter().flat_map(|via| via.subjects.iter().chain(&via.controls).map(move |name| (via, name)))
+    {
+        let id = format!("{}/{name}", via.id);
+        if !seen.insert(id.clone()) {
+            let message = format!("`{id}` is there twice, name each host once");
+            problems.push(Problem { line: None, place: Some(format!("[[via]] {}", via.id)), message });
+        }
     }
 }
 

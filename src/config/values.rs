@@ -95,8 +95,12 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     }
 }
 
-/// A host name as it is shown in a `ClientHello`.
-pub(super) fn host_name(text: &str) -> Result<String, String> {
+/// A host name as it is shown in a `ClientHello`, in small letters.
+///
+/// # Errors
+///
+/// A sentence that quotes what is no host name.
+pub fn host_name(text: &str) -> Result<String, String> {
     let is_safe = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     let fits =
         (1..=253).contains(&text.len()) && text.split('.').all(|label| (1..=63).contains(&label.len()));

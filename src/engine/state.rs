@@ -194,7 +194,11 @@ impl TargetState {
     pub(super) fn verdict(&self) -> Option<(Verdict, Timestamp)> {
         let rounds = self.kept.verdict;
         let incident = self.kept.book.open.as_ref().map(|open| (open.incident.verdict, open.incident.onset));
-        rounds.filter(|(verdict, _)| verdict.accuses()).or(incident).or(rounds)
+        let accusing = rounds.filter(|(verdict, _)| verdict.accuses());
+        // Looks within an incident come and go; it stands since its onset.
+        let since =
+            |(verdict, at): (Verdict, Timestamp)| (verdict, incident.map_or(at, |(_, onset)| onset.min(at)));
+        accusing.map(since).or(incident).or(rounds)
     }
 
     pub(super) fn basis(&self) -> Option<FindingStatus> {
@@ -286,6 +290,15 @@ mod tests {
 
     fn verdicts(state: &TargetState) -> (Option<Verdict>, Option<Verdict>) {
         (state.verdict().map(|(verdict, _)| verdict), state.basis().map(|known| known.finding.verdict))
+    }
+
+    #[test]
+    fn an_incident_stands_since_its_onset() {
+        let onset: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut state = TargetState::default();
+        state.kept.book.open = Some(record(onset));
+        state.kept.verdict = Some((Verdict::Throttled, onset + jiff::SignedDuration::from_secs(100)));
+        assert_eq!(state.verdict(), Some((Verdict::Throttled, onset)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ fn result(text: &mut String, judgement: &Judgement, color: bool) {
         against(judgement)
     );
     let _ = writeln!(text, "  {}", words::summary(judgement));
-    let _ = writeln!(text, "{}", indent(&table(&judgement.exchanges).to_string()));
+    let _ = writeln!(text, "{}", indent(&table(judgement).to_string()));
     for line in failures(&judgement.exchanges) {
         let _ = writeln!(text, "  ! {line}");
     }
@@ -78,8 +78,9 @@ fn painted(verdict: Verdict, color: bool) -> String {
 }
 
 /// Medians of each phase and of goodput, a row for each role. A trailing `+` marks a median that our own budget cut
-/// short: the true value is larger (for goodput: smaller).
-fn table(exchanges: &[Exchange]) -> Table {
+/// short: the true value is larger. Goodput is the one that is compared, where there is one.
+fn table(judgement: &Judgement) -> Table {
+    let (exchanges, evidence) = (&judgement.exchanges, &judgement.finding.evidence);
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     let titles =
@@ -93,7 +94,13 @@ fn table(exchanges: &[Exchange]) -> Table {
         let mut row = vec![role_name(role).to_owned(), of_role.len().to_string()];
         row.extend(Phase::ALL.map(|phase| median_phase(&of_role, phase)));
         row.push(median(of_role.iter().map(|e| received(e) as f64)).map_or_else(dash, units::size));
-        row.push(median(of_role.iter().filter_map(|e| goodput(e))).map_or_else(dash, units::rate));
+        let compared = match role {
+            Role::Subject => evidence.subject_goodput_bytes_per_second,
+            Role::Control => evidence.control_goodput_bytes_per_second,
+            Role::Canary => None,
+        };
+        let goodput = compared.or_else(|| median(of_role.iter().filter_map(|e| goodput(e))));
+        row.push(goodput.map_or_else(dash, units::rate));
         table.add_row(row.into_iter().map(|text| Cell::new(text).set_alignment(CellAlignment::Right)));
     }
     table
@@ -126,7 +133,7 @@ fn received(exchange: &Exchange) -> u64 {
     exchange.bytes.max(exchange.curve.bytes())
 }
 
-/// Bytes over the time spent receiving them, as a first impression; the verdict uses the curve after the free burst.
+/// Bytes over the time spent receiving them, as a first impression where nothing was compared.
 fn goodput(exchange: &Exchange) -> Option<f64> {
     let transfer = exchange.phases.duration(Phase::Transfer)?.as_secs_f64();
     let receiving = exchange.transfer_seconds();

@@ -53,6 +53,13 @@ fn normal(judgement: &Judgement) -> String {
     let bound = evidence.slowdown_ci[1].filter(|&high| high >= 1.0).map_or_else(String::new, |high| {
         format!(" (at most {} times slower, {} confidence)", units::ratio(high), percent(evidence.confidence))
     });
+    if judgement.finding.caveats.contains(&Caveat::TooFewBytes) {
+        return format!(
+            "{} answers as quickly as {}; its rate was not tested.",
+            judgement.subject,
+            against(judgement)
+        );
+    }
     format!("{} is as fast as {}{bound}.", judgement.subject, against(judgement))
 }
 
@@ -73,7 +80,12 @@ fn throttled(judgement: &Judgement) -> String {
     format!(
         "{} is being slowed down on this line{} than {}{limit}{means}.",
         judgement.subject,
-        times_slower(evidence),
+        // What is held up is the handshake, and the transfers behind it scatter.
+        if finding.mechanism == Some(Mechanism::HandshakeDelay) {
+            handshakes_slower(evidence)
+        } else {
+            times_slower(evidence)
+        },
         if finding.caveats.contains(&Caveat::StickyAddress) {
             "the same server before that name was shown to it".to_owned()
         } else {
@@ -101,6 +113,10 @@ fn times_slower(evidence: &Evidence) -> String {
         };
         return format!(", {} times slower{interval}", units::ratio(slowdown));
     }
+    handshakes_slower(evidence)
+}
+
+fn handshakes_slower(evidence: &Evidence) -> String {
     evidence.handshake_slowdown.map_or_else(
         || ", slower".to_owned(),
         |slowdown| format!(", with handshakes {} times slower", units::ratio(slowdown)),
@@ -246,5 +262,46 @@ const fn certificate(detail: Option<&FailureDetail>) -> &'static str {
             "the certificate is self-signed and marked as a certificate authority; make one without CA:TRUE, or use -k"
         }
         _ => "the certificate does not verify",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Evidence, Finding, TargetId};
+
+    fn said(
+        verdict: Verdict,
+        mechanism: Option<Mechanism>,
+        evidence: Evidence,
+        caveats: Vec<Caveat>,
+    ) -> String {
+        summary(&Judgement {
+            subject: TargetId::new("a.example"),
+            control: Some(TargetId::new("b.example")),
+            comparison: Comparison::Sni,
+            finding: Finding { verdict, mechanism, blocked_at: None, evidence, caveats },
+            repeat: String::new(),
+            exchanges: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn the_sentence_tells_what_decided() {
+        let evidence = Evidence {
+            slowdown: Some(161.0),
+            slowdown_ci: [Some(0.04), None],
+            handshake_slowdown: Some(95.0),
+            ..Evidence::default()
+        };
+        let text = said(Verdict::Throttled, Some(Mechanism::HandshakeDelay), evidence.clone(), vec![]);
+        assert!(text.contains("with handshakes 95 times slower") && !text.contains("161"), "{text}");
+        let text = said(Verdict::Throttled, Some(Mechanism::Loss), evidence, vec![]);
+        assert!(text.contains("161 times slower (at least 0.04"), "{text}");
+        let text = said(Verdict::Normal, None, Evidence::default(), vec![Caveat::TooFewBytes]);
+        assert_eq!(
+            text,
+            "a.example answers as quickly as the same server under another name; its rate was not tested."
+        );
     }
 }

@@ -72,9 +72,11 @@ impl Store {
             Err(error) => {
                 lock = None;
                 opening(Health::Failed(error.to_string()));
-                // What can be read is taken up even where nothing can be written.
+                // What can be read is taken up even where nothing can be written. Messages wait for whoever can note that
+                // they were sent; it may be another daemon, which sends them.
                 let read = migrate::open_to_read(&settings.path).ok();
-                (None, read.and_then(|connection| restore::restore(&connection).ok()).unwrap_or_default())
+                let read = read.and_then(|connection| restore::restore(&connection).ok()).unwrap_or_default();
+                (None, Restored { outbox: Vec::new(), ..read })
             }
         };
         let (sender, receiver) = sync_channel(QUEUE);

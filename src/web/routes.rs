@@ -6,8 +6,9 @@ use axum::{
     Router,
     extract::{Request, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderMap, HeaderValue, StatusCode, Uri,
         header::{self, HeaderName},
+        uri::Authority,
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -146,9 +147,18 @@ async fn reload(State(shared): State<Shared>, headers: HeaderMap) -> Sentence {
     }
 }
 
-/// Whether a browser says that another site's page made it send this. Tools send no such header.
+/// Whether a browser says that another site's page made it send this. Tools send no such headers. To an address that is neither
+/// loopback nor HTTPS browsers do not send the first.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
+    let says_so = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let from_elsewhere = |name: HeaderName| {
+        headers.get(name).is_some_and(|from| {
+            let from = from.to_str().ok().and_then(|from| from.parse::<Uri>().ok());
+            from.as_ref().and_then(Uri::authority).map(Authority::as_str) != host
+        })
+    };
+    says_so || from_elsewhere(header::ORIGIN) || from_elsewhere(header::REFERER)
 }
 
 /// An answer of one sentence, mostly a refusal.

@@ -225,6 +225,11 @@ fn incidents_and_messages_are_kept_until_they_are_settled() {
     let (store, restored) = Store::open(settings(&path), |_| {});
     assert_eq!(restored.incidents, [incident_of("a", None)]);
     assert_eq!(restored.outbox, [message("a/began")]);
+    // While one keeps it, another one reads what is known and leaves the messages to the first.
+    let (other, known) = Store::open(settings(&path), |_| {});
+    assert_eq!(known.incidents, [incident_of("a", None)]);
+    assert_eq!(known.outbox, []);
+    other.close();
     store.close();
     let reader = Reader::new(path);
     assert_eq!(reader.incidents(None, at(0)).unwrap().len(), 2);

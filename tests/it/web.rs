@@ -131,6 +131,16 @@ async fn a_reload_that_fails_says_why() {
     let response =
         client().post(web.url("/-/reload")).header("sec-fetch-site", "cross-site").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    // To a plain address that is not loopback browsers send no such header, but say where the page is from.
+    for (header, from, status) in [
+        ("origin", "http://elsewhere.example".to_owned(), StatusCode::FORBIDDEN),
+        ("origin", "null".to_owned(), StatusCode::FORBIDDEN),
+        ("referer", "http://elsewhere.example/page".to_owned(), StatusCode::FORBIDDEN),
+        ("origin", web.url("").trim_end_matches('/').to_owned(), StatusCode::INTERNAL_SERVER_ERROR),
+    ] {
+        let response = client().post(web.url("/-/reload")).header(header, &from).send().await.unwrap();
+        assert_eq!(response.status(), status, "{header}: {from}");
+    }
 }
 
 #[tokio::test]

@@ -41,6 +41,10 @@ pub(super) fn how_much(language: &'static Language, finding: &Finding) -> Option
             parts.extend(size.map(|size| language.fill("much.frozen", &[("size", &size)])));
         }
         Verdict::Normal => {}
+        // What is held up is the handshake, and the transfers behind it scatter.
+        _ if finding.mechanism == Some(Mechanism::HandshakeDelay) => {
+            parts.extend(handshakes(language, evidence))
+        }
         _ => parts.extend(slower(language, evidence)),
     }
     if finding.verdict == Verdict::Throttled {
@@ -64,8 +68,12 @@ fn slower(language: &'static Language, evidence: &Evidence) -> Option<String> {
             _ => language.fill("much.slower", &[("ratio", &slowdown)]),
         });
     }
-    let handshake = ratio(evidence.handshake_slowdown?);
-    Some(language.fill("much.handshake", &[("ratio", &handshake)]))
+    handshakes(language, evidence)
+}
+
+fn handshakes(language: &'static Language, evidence: &Evidence) -> Option<String> {
+    let ratio = language.three_digits(evidence.handshake_slowdown?);
+    Some(language.fill("much.handshake", &[("ratio", &ratio)]))
 }
 
 /// How sure, where a number says it; else what it rests on.
