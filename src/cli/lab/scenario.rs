@@ -8,7 +8,10 @@ use super::{LineArgs, finished, settings, status_of, tell_lateness, tell_notes};
 use crate::cli::EXIT_ERROR;
 use crate::clock;
 use crate::lab::{self, Interrupt, Lab, LabSettings};
-use crate::model::profile::{Expectation, Profile, Scenario, Truth};
+use crate::model::{
+    Verdict,
+    profile::{Expectation, Profile, Scenario, Truth},
+};
 
 /// A report's rate counts TCP payload, a truth's counts IP: full packets of 1500 bytes carry 1448.
 const PAYLOAD_SHARE: f64 = 1448.0 / 1500.0;
@@ -151,7 +154,11 @@ fn errors(truth: Truth, document: &Value) -> Vec<String> {
                 errors.push(format!("results.{number}.{what} is {found}, truly {right}"));
             }
         };
-        word("verdict", serde_json::to_value(truth.verdict).unwrap_or(Value::Null));
+        // Two names on a server that is slow for everybody are alike; what it sends elsewhere no such report knows.
+        let alike = truth.verdict == Verdict::Degraded && result["verdict"] == Verdict::Normal.name();
+        if !alike {
+            word("verdict", serde_json::to_value(truth.verdict).unwrap_or(Value::Null));
+        }
         if let Some(mechanism) = truth.mechanism {
             word("mechanism", serde_json::to_value(mechanism).unwrap_or(Value::Null));
         }
@@ -188,10 +195,12 @@ fn fields(expect: &Expectation, document: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const TRUTH: Truth = Truth {
-        verdict: crate::model::Verdict::Throttled,
+        verdict: Verdict::Throttled,
         mechanism: Some(crate::model::Mechanism::Policing),
         rate: Some(crate::model::profile::Rate(16_250.0)),
     };
@@ -217,6 +226,10 @@ mod tests {
             ]
         );
         assert_eq!(found("{}").len(), 1);
+        let slow_for_all = Truth { verdict: Verdict::Degraded, mechanism: None, rate: None };
+        let report = |verdict: &str| json!({"results": [{"verdict": verdict}]});
+        assert_eq!(errors(slow_for_all, &report("normal")), Vec::<String>::new());
+        assert_eq!(errors(slow_for_all, &report("throttled")).len(), 1);
     }
 
     #[test]
