@@ -15,7 +15,7 @@ mod moment;
 pub use detector::{Part, SeriesDetector, SeriesEvent, Settings};
 pub use evidence::{Observed, PairedTest, Sample};
 pub use future::bring_incident_back;
-pub use judge::judge;
+pub use judge::{CANARY_SUFFIX, judge};
 
 /// Shortest average run length between false alarms, in counted tests of all series together.
 pub const RUN_LENGTH: f64 = 100_000.0;

@@ -1,6 +1,7 @@
 //! `throttlescope analyze`: the same judges over recorded data.
 
 mod report;
+mod rounds;
 
 use std::{
     collections::BTreeMap,
@@ -14,16 +15,16 @@ use super::{EXIT_ERROR, out};
 use crate::{
     analysis::{
         curve::{self, Clues},
-        round::{RoundJudge, RoundSettings},
         series,
     },
-    model::{Comparison, Measurement, PairedRow, TargetId},
+    model::{Measurement, PairedRow},
     recorded::{
         Malformed, RecordedCurve, curve_csv, ndjson, paired_csv, pcap,
-        sniff::{self, Format},
+        sniff::{self, Format, Recording},
     },
 };
 use report::{Analysis, CurveReport, RoundReport};
+use rounds::Rounds;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -41,7 +42,7 @@ pub struct Args {
 struct Recorded {
     rows: Vec<PairedRow>,
     operators: BTreeMap<String, String>,
-    measurements: Vec<Measurement>,
+    rounds: Vec<RoundReport>,
     curves: Vec<CurveReport>,
     malformed: u64,
 }
@@ -65,7 +66,8 @@ impl Args {
         for one in &mut analysis.series {
             one.operator = recorded.operators.get(&one.vantage).cloned();
         }
-        analysis.rounds = judge_rounds(recorded.measurements);
+        analysis.rounds = recorded.rounds;
+        analysis.rounds.sort_by_key(|round| round.started_at);
         analysis.curves = recorded.curves;
         let text =
             if self.json { serde_json::to_string_pretty(&analysis)? + "\n" } else { analysis.render() };
@@ -76,7 +78,7 @@ impl Args {
 
 impl Recorded {
     fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.measurements.is_empty() && self.curves.is_empty()
+        self.rows.is_empty() && self.rounds.is_empty() && self.curves.is_empty()
     }
 
     /// Reads one file. Where there is nothing to judge in it, says what is missing.
@@ -110,11 +112,10 @@ impl Recorded {
                 missing
             }
             Some(Format::Ndjson) => {
-                let (measurements, malformed) = ndjson::read(input)?;
+                let (rounds, malformed) = self.read_measurements(input)?;
                 self.note(path, "line", &malformed);
-                let missing = measurements.is_empty().then(|| no("measurement", &malformed));
-                self.curves.extend(measurements.iter().filter_map(recorded_curve).map(judge_curve));
-                self.measurements.extend(measurements);
+                let missing = rounds.is_empty().then(|| no("measurement", &malformed));
+                self.rounds.extend(rounds);
                 missing
             }
             Some(Format::Empty) => Some("the file is empty".to_owned()),
@@ -124,6 +125,21 @@ impl Recorded {
             ),
         };
         Ok(missing)
+    }
+
+    /// The rounds of our own measurements. Their curves are kept, and their pairs as `export --format csv` writes them.
+    fn read_measurements(&mut self, input: Recording) -> anyhow::Result<(Vec<RoundReport>, Malformed)> {
+        let mut csv = Vec::new();
+        let mut rounds = Rounds::new(&mut csv)?;
+        let malformed = ndjson::read(input, |measurement| {
+            self.curves.extend(recorded_curve(&measurement).map(judge_curve));
+            rounds.add(measurement)
+        })?;
+        let rounds = rounds.finish()?;
+        let paired = paired_csv::read(csv.as_slice())?;
+        self.rows.extend(paired.rows);
+        self.operators.extend(paired.operators);
+        Ok((rounds, malformed))
     }
 
     /// Names what could not be read.
@@ -168,39 +184,4 @@ fn recorded_curve(measurement: &Measurement) -> Option<RecordedCurve> {
         rtt: rtt.or_else(|| exchange.phases.duration(crate::model::Phase::Connect)),
         ..RecordedCurve::default()
     })
-}
-
-/// Judges each round as it was judged when it was taken.
-fn judge_rounds(measurements: Vec<Measurement>) -> Vec<RoundReport> {
-    type Key = (TargetId, Option<TargetId>, Comparison, u32);
-    let mut rounds: BTreeMap<Key, Vec<Measurement>> = BTreeMap::new();
-    for measurement in measurements {
-        let key = (
-            measurement.subject.clone(),
-            measurement.control.clone(),
-            measurement.comparison,
-            measurement.exchange.round,
-        );
-        rounds.entry(key).or_default().push(measurement);
-    }
-    let mut reports: Vec<RoundReport> = rounds
-        .into_iter()
-        .filter_map(|((subject, control, comparison, round), members)| {
-            let started_at = members.iter().map(|member| member.exchange.started_at).min()?;
-            let mut judge = RoundJudge::new(RoundSettings { comparison, ..RoundSettings::default() });
-            for member in members {
-                judge.add(member.exchange);
-            }
-            Some(RoundReport {
-                started_at,
-                round,
-                subject: subject.to_string(),
-                control: control.map(|control| control.to_string()),
-                comparison,
-                finding: judge.finding(),
-            })
-        })
-        .collect();
-    reports.sort_by_key(|report| report.started_at);
-    reports
 }

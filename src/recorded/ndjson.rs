@@ -1,6 +1,6 @@
 //! Our own export: one measurement a line.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 use crate::model::{MEASUREMENT_SCHEMA, Measurement};
 
@@ -9,28 +9,30 @@ use super::Malformed;
 /// A line longer than this is no measurement (a full curve is about 20 kB).
 const LINE_MAX: u64 = 4 * 1024 * 1024;
 
-/// Reads a whole file.
-pub fn read(mut input: impl BufRead) -> io::Result<(Vec<Measurement>, Malformed)> {
-    let mut measurements = Vec::new();
+/// Reads a whole file; `each` is given each measurement, in the order of the file. Its error ends the reading.
+pub fn read(
+    mut input: impl BufRead,
+    mut each: impl FnMut(Measurement) -> io::Result<()>,
+) -> io::Result<Malformed> {
     let mut malformed = Malformed::default();
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        if io::Read::take(&mut input, LINE_MAX).read_until(b'\n', &mut line)? == 0 {
+        if Read::take(&mut input, LINE_MAX).read_until(b'\n', &mut line)? == 0 {
             break;
         }
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
         match serde_json::from_slice::<Measurement>(&line) {
-            Ok(measurement) if measurement.schema == MEASUREMENT_SCHEMA => measurements.push(measurement),
+            Ok(measurement) if measurement.schema == MEASUREMENT_SCHEMA => each(measurement)?,
             Ok(measurement) => {
                 malformed.add(number, format!("schema `{}` is not {MEASUREMENT_SCHEMA}", measurement.schema));
             }
             Err(error) => malformed.add(number, format!("not a measurement: {error}")),
         }
     }
-    Ok((measurements, malformed))
+    Ok(malformed)
 }
 
 #[cfg(test)]
@@ -39,8 +41,8 @@ mod tests {
 
     #[test]
     fn names_lines_that_are_no_measurements() {
-        let (measurements, malformed) = read("{}\n\n{\"schema\":1}\nnonsense\n".as_bytes()).unwrap();
-        assert!(measurements.is_empty());
+        let none = |_| unreachable!("none is a measurement");
+        let malformed = read("{}\n\n{\"schema\":1}\nnonsense\n".as_bytes(), none).unwrap();
         assert_eq!(malformed.named.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 3, 4]);
     }
 }

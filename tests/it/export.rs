@@ -99,6 +99,64 @@ fn every_form_is_read_by_others() {
     read_by_oonidata(&file);
 }
 
+/// Throttled for a while, one pair a round, which alone decides nothing. The daemon is started again in the middle, and
+/// counts its rounds from the beginning.
+fn throttled_for_a_while(path: &Path) {
+    let (store, _) = Store::open(settings(path), |_| {});
+    for number in 1..=150 {
+        let mut round = round(number, "shop/images", at(number * 600));
+        for exchange in &mut round.exchanges {
+            exchange.round = u32::try_from(number % 75).unwrap();
+            exchange.pair = 2;
+            exchange.started_at = at(number * 600 - 2);
+            if exchange.role == Role::Subject && (60..110).contains(&number) {
+                exchange.requests[0].end *= 20;
+            }
+        }
+        assert!(store.submit(batch(round)));
+    }
+    store.close();
+}
+
+/// What `analyze` says of an export, and its exit status.
+fn analyzed(export: &str) -> (Value, Option<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("export");
+    std::fs::write(&file, export).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_throttlescope"))
+        .args(["analyze", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    (serde_json::from_slice(&output.stdout).unwrap(), output.status.code())
+}
+
+#[test]
+fn measurements_and_their_pairs_give_the_same_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("throttlescope.db");
+    throttled_for_a_while(&path);
+    let export = |format: &str, until: i64| {
+        let until = at(until * 600 + 1).to_string();
+        stdout(&run(&["export", "--format", format, "--until", &until], &path))
+    };
+    // All of it, what was before the onset, and too little to say.
+    for (until, incidents, status) in [(150, 1, 1), (59, 0, 0), (3, 0, 3)] {
+        let (ours, our_status) = analyzed(&export("ndjson", until));
+        let (pairs, pairs_status) = analyzed(&export("csv", until));
+        assert_eq!(ours["series"], pairs["series"]);
+        assert_eq!((our_status, pairs_status), (Some(status), Some(status)), "{ours:#}");
+        assert_eq!(ours["series"][0]["rows"], until);
+        assert_eq!(ours["series"][0]["incidents"].as_array().unwrap().len(), incidents);
+        let rounds = ours["rounds"].as_array().unwrap();
+        assert_eq!(i64::try_from(rounds.len()).unwrap(), until);
+        assert!(rounds.iter().all(|round| round["verdict"] == "inconclusive"), "{rounds:#?}");
+    }
+    let (backwards, _) = analyzed(&export("ndjson", 150).lines().rev().collect::<Vec<_>>().join("\n"));
+    let (pairs, _) = analyzed(&export("csv", 150));
+    assert_eq!(backwards["series"], pairs["series"], "the order of the lines");
+}
+
 /// OONI's own library, from a Python that has it: `THROTTLESCOPE_OONIDATA` names the interpreter.
 fn read_by_oonidata(file: &Path) {
     const SCRIPT: &str = r#"

@@ -11,7 +11,7 @@ use super::{
 use crate::model::{PairedRow, SeriesReport};
 
 /// What a canary's series is called after its target.
-const CANARY_SUFFIX: &str = "#canary";
+pub const CANARY_SUFFIX: &str = "#canary";
 
 /// A test and when it was taken.
 type Timed = (Timestamp, PairedTest);

@@ -1,13 +1,13 @@
 //! What `analyze` says: one document, or lines for a person.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
 use crate::{
     analysis::{
         curve::{CurveFinding, CurveMechanism},
-        series::EXPECTED_FALSE,
+        series::{CANARY_SUFFIX, EXPECTED_FALSE},
     },
     cli::{EXIT_ACCUSES, EXIT_CLEAR, EXIT_UNDECIDED},
     model::{Comparison, Finding, Incident, SeriesReport, SeriesState, Verdict},
@@ -92,12 +92,22 @@ impl Analysis {
         }
     }
 
-    /// Curves alone never accuse, nor do they leave anything undecided.
+    /// Curves alone never accuse, nor do they leave anything undecided. What a target's rounds leave open, its series may
+    /// settle, and the reverse: a routine round is one pair, and a few rounds make no series.
     pub(super) fn exit_status(&self) -> u8 {
         let accuses = self.series.iter().any(|one| !one.incidents.is_empty())
             || self.rounds.iter().any(|round| round.finding.verdict.accuses());
-        let undecided = self.series.iter().any(|one| one.state != SeriesState::Normal)
-            || self.rounds.iter().any(|round| round.finding.verdict != Verdict::Normal);
+        let mut clear: BTreeMap<&str, [Option<bool>; 2]> = BTreeMap::new();
+        for one in &self.series {
+            let target = one.target.strip_suffix(CANARY_SUFFIX).unwrap_or(&one.target);
+            let [by_series, _] = clear.entry(target).or_default();
+            *by_series = Some(by_series.unwrap_or(true) && one.state == SeriesState::Normal);
+        }
+        for one in &self.rounds {
+            let [_, by_rounds] = clear.entry(one.subject.as_str()).or_default();
+            *by_rounds = Some(by_rounds.unwrap_or(true) && one.finding.verdict == Verdict::Normal);
+        }
+        let undecided = clear.values().any(|target| !target.contains(&Some(true)));
         match (accuses, undecided) {
             (true, _) => EXIT_ACCUSES,
             (false, true) => EXIT_UNDECIDED,
@@ -109,16 +119,7 @@ impl Analysis {
     pub(super) fn render(&self) -> String {
         let mut text = String::new();
         render_series(&mut text, &self.series);
-        for round in &self.rounds {
-            let _ = writeln!(
-                text,
-                "{} {} ({}): {}",
-                round.started_at,
-                round.subject,
-                round.comparison.name(),
-                round.finding.verdict
-            );
-        }
+        render_rounds(&mut text, &self.rounds);
         render_curves(&mut text, &self.curves);
         if self.malformed_rows > 0 {
             let _ = writeln!(text, "{} malformed rows were left out", self.malformed_rows);
@@ -183,8 +184,30 @@ fn render_incident(text: &mut String, incident: &Incident) {
     );
 }
 
-/// Curves a person still reads one by one.
+/// Rounds and curves that a person still reads one by one.
+const ROUNDS_LISTED_MAX: usize = 50;
 const CURVES_LISTED_MAX: usize = 50;
+
+/// Each round, of many only those that accuse, and how many came to what.
+fn render_rounds(text: &mut String, rounds: &[RoundReport]) {
+    if rounds.is_empty() {
+        return;
+    }
+    let many = rounds.len() > ROUNDS_LISTED_MAX;
+    let listed = rounds.iter().filter(|round| !many || round.finding.verdict.accuses());
+    for round in listed.take(ROUNDS_LISTED_MAX) {
+        let (at, subject, comparison) = (round.started_at, &round.subject, round.comparison.name());
+        let _ = writeln!(text, "{at} {subject} ({comparison}): {}", round.finding.verdict);
+    }
+    let counts: Vec<String> = Verdict::ALL
+        .iter()
+        .map(|verdict| (verdict, rounds.iter().filter(|round| round.finding.verdict == *verdict).count()))
+        .filter(|&(_, count)| count > 0)
+        .map(|(verdict, count)| format!(" {count} {verdict}"))
+        .collect();
+    let plural = if rounds.len() == 1 { "" } else { "s" };
+    let _ = writeln!(text, "{} round{plural}, each judged alone:{}", rounds.len(), counts.join(","));
+}
 
 fn render_curves(text: &mut String, curves: &[CurveReport]) {
     if curves.is_empty() {
