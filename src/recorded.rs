@@ -7,6 +7,7 @@ pub mod curve_csv;
 pub mod ndjson;
 pub mod paired_csv;
 pub mod pcap;
+mod rows;
 pub mod sniff;
 
 pub use paired_csv::{MalformedRow, NAMED_MAX};

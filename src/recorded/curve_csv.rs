@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, io::Read, time::Duration};
 
-use csv::{ByteRecord, ReaderBuilder, Trim};
+use csv::ByteRecord;
 
 use crate::model::CurvePoint;
 
-use super::{Malformed, RecordedCurve};
+use super::{Malformed, RecordedCurve, rows::Rows};
 
 /// The columns; more are ignored, any order will do.
 pub const COLUMNS: [&str; 3] = ["trace_id", "t_ms", "bytes"];
@@ -34,8 +34,8 @@ pub fn is_header(line: &str) -> bool {
 
 /// Reads a whole file: the curves in the order of their first rows.
 pub fn read(input: impl Read) -> Result<(Vec<RecordedCurve>, Malformed), CurveCsvError> {
-    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(input);
-    let header = reader.byte_headers()?;
+    let mut rows = Rows::of(input);
+    let header = rows.header()?;
     let place = |wanted: &'static str| {
         header
             .iter()
@@ -48,9 +48,8 @@ pub fn read(input: impl Read) -> Result<(Vec<RecordedCurve>, Malformed), CurveCs
     let mut curves: Vec<RecordedCurve> = Vec::new();
     let mut by_id: HashMap<String, usize> = HashMap::new();
     let mut malformed = Malformed::default();
-    let mut record = ByteRecord::new();
-    while reader.read_byte_record(&mut record)? {
-        let row = parse(&record, places).and_then(|(id, point)| {
+    while let Some((line, record)) = rows.next()? {
+        let row = parse(record, places).and_then(|(id, point)| {
             // Rows of one trace mostly follow one another.
             let index = match curves.last() {
                 Some(last) if last.id == id => curves.len() - 1,
@@ -62,7 +61,7 @@ pub fn read(input: impl Read) -> Result<(Vec<RecordedCurve>, Malformed), CurveCs
             push(&mut curves[index].points, point)
         });
         if let Err(reason) = row {
-            malformed.add(record.position().map_or(0, csv::Position::line), reason);
+            malformed.add(line, reason);
         }
     }
     curves.retain(|curve| !curve.points.is_empty());
@@ -126,6 +125,7 @@ mod tests {
         assert_eq!(malformed.count, 5);
         let lines: Vec<u64> = malformed.named.iter().map(|row| row.line).collect();
         assert_eq!(lines, [4, 6, 7, 8, 9]);
+        assert_eq!(read(text.replace('\n', "\r\n").as_bytes()).unwrap(), (curves, malformed));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 
 use std::{collections::BTreeMap, io::Read};
 
-use csv::{ByteRecord, ReaderBuilder, Trim};
+use csv::ByteRecord;
 use jiff::Timestamp;
 
+use super::rows::Rows;
 use crate::model::PairedRow;
 
 /// The columns without which nothing can be judged.
@@ -69,14 +70,13 @@ pub fn is_header(line: &str) -> bool {
 
 /// Reads a whole file.
 pub fn read(input: impl Read) -> Result<PairedCsv, PairedCsvError> {
-    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(input);
-    let columns = Columns::find(reader.byte_headers()?)?;
+    let mut rows = Rows::of(input);
+    let columns = Columns::find(rows.header()?)?;
     let mut found = PairedCsv::default();
-    let mut record = ByteRecord::new();
-    while reader.read_byte_record(&mut record)? {
-        match columns.row(&record) {
+    while let Some((line, record)) = rows.next()? {
+        match columns.row(record) {
             Ok(row) => {
-                if let Some(operator) = columns.operator(&record) {
+                if let Some(operator) = columns.operator(record) {
                     let known =
                         found.operators.entry(row.vantage.clone()).or_insert_with(|| operator.clone());
                     if operator < *known {
@@ -88,7 +88,6 @@ pub fn read(input: impl Read) -> Result<PairedCsv, PairedCsvError> {
             Err(reason) => {
                 found.malformed += 1;
                 if found.named.len() < NAMED_MAX {
-                    let line = record.position().map_or(0, csv::Position::line);
                     found.named.push(MalformedRow { line, reason });
                 }
             }
@@ -194,6 +193,17 @@ mod tests {
         assert_eq!(found.malformed, 4);
         assert_eq!(found.named.iter().map(|bad| bad.line).collect::<Vec<_>>(), [3, 5, 6, 7]);
         assert!(found.named[3].reason.contains("ends before"), "{}", found.named[3].reason);
+    }
+
+    #[test]
+    fn lines_are_counted_whatever_they_end_with() {
+        let text = "time,vantage,target,subject_bps,control_bps\n2021-03-13T00:00:00Z,AS1,x,1,2\n\n\
+            yesterday,AS1,\"x\ny\",1,2\ntoday,AS1,x,1,2";
+        for text in [text.to_owned(), text.replace('\n', "\r\n"), text.to_owned() + "\n\n"] {
+            let found = read(text.as_bytes()).unwrap();
+            assert_eq!(found.rows.len(), 1, "{text:?}");
+            assert_eq!(found.named.iter().map(|bad| bad.line).collect::<Vec<_>>(), [4, 6], "{text:?}");
+        }
     }
 
     #[test]
