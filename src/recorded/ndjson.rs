@@ -9,6 +9,8 @@ use super::Malformed;
 /// A line longer than this is no measurement (a full curve is about 20 kB).
 const LINE_MAX: u64 = 4 * 1024 * 1024;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Reads a whole file; `each` is given each measurement, in the order of the file. Its error ends the reading.
 pub fn read(
     mut input: impl BufRead,
@@ -21,10 +23,12 @@ pub fn read(
         if Read::take(&mut input, LINE_MAX).read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        if line.iter().all(u8::is_ascii_whitespace) {
+        // Editors put a byte order mark before the first.
+        let text = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| number == 1).unwrap_or(&line);
+        if text.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        match serde_json::from_slice::<Measurement>(&line) {
+        match serde_json::from_slice::<Measurement>(text) {
             Ok(measurement) if measurement.schema == MEASUREMENT_SCHEMA => each(measurement)?,
             Ok(measurement) => {
                 malformed.add(number, format!("schema `{}` is not {MEASUREMENT_SCHEMA}", measurement.schema));

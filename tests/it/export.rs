@@ -155,6 +155,8 @@ fn measurements_and_their_pairs_give_the_same_series() {
     let (backwards, _) = analyzed(&export("ndjson", 150).lines().rev().collect::<Vec<_>>().join("\n"));
     let (pairs, _) = analyzed(&export("csv", 150));
     assert_eq!(backwards["series"], pairs["series"], "the order of the lines");
+    let (edited, _) = analyzed(&format!("\u{feff}{}", export("ndjson", 150)));
+    assert_eq!((&edited["malformed_rows"], &edited["series"]), (&Value::from(0), &pairs["series"]));
 }
 
 /// OONI's own library, from a Python that has it: `THROTTLESCOPE_OONIDATA` names the interpreter.
