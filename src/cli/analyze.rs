@@ -118,6 +118,10 @@ impl Recorded {
                 self.rounds.extend(rounds);
                 missing
             }
+            Some(Format::Judged(kind)) => anyhow::bail!(
+                "is our own {kind} (--json), which is judged already; give the recording: pcap, pcapng, NDJSON or CSV \
+                 (`throttlescope export`)"
+            ),
             Some(Format::Empty) => Some("the file is empty".to_owned()),
             None => anyhow::bail!(
                 "is no recording we know; pcap, pcapng, our NDJSON, paired CSV (time,vantage,…) and curve CSV \

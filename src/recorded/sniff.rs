@@ -21,6 +21,8 @@ pub enum Format {
     PairedCsv,
     /// Transfer curves.
     CurveCsv,
+    /// A document of ours in which all is judged already, by the kind in its schema.
+    Judged(&'static str),
     /// Nothing at all.
     Empty,
 }
@@ -65,7 +67,7 @@ fn of(head: &[u8]) -> Option<Format> {
         return Some(Format::Empty);
     };
     if line.trim_start().starts_with('{') {
-        Some(Format::Ndjson)
+        Some(judged(&text).map_or(Format::Ndjson, Format::Judged))
     } else if paired_csv::is_header(line) {
         Some(Format::PairedCsv)
     } else if curve_csv::is_header(line) {
@@ -73,6 +75,13 @@ fn of(head: &[u8]) -> Option<Format> {
     } else {
         None
     }
+}
+
+/// Which of our documents this is, where it is one that judges.
+fn judged(text: &str) -> Option<&'static str> {
+    let (_, after) = text.split_once("\"schema\"")?;
+    let schema = after.trim_start().strip_prefix(':')?.trim_start().strip_prefix("\"throttlescope/")?;
+    ["report", "analysis"].into_iter().find(|kind| schema.starts_with(&format!("{kind}/")))
 }
 
 #[cfg(test)]
@@ -83,6 +92,8 @@ mod tests {
     fn tells_formats_by_their_content() {
         assert_eq!(of(&[0x0a, 0x0d, 0x0d, 0x0a, 1]), Some(Format::Capture));
         assert_eq!(of(b"\n{\"schema\":\"x\"}\n"), Some(Format::Ndjson));
+        assert_eq!(of(b"{\"schema\":\"throttlescope/measurement/1\"}\n"), Some(Format::Ndjson));
+        assert_eq!(of(b"{\n  \"schema\": \"throttlescope/report/1\",\n"), Some(Format::Judged("report")));
         assert_eq!(of(b"t_ms,bytes,trace_id\n"), Some(Format::CurveCsv));
         assert_eq!(of(b"time,vantage,target,subject_bps,control_bps\n"), Some(Format::PairedCsv));
         assert_eq!(of(b" \n"), Some(Format::Empty));

@@ -73,8 +73,14 @@ fn curves_in_gzip_are_judged_and_never_accuse() {
 fn what_cannot_be_read_is_one_clear_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let silent = [pcap_header(101), frame(0, true, 99, 0, SYN, 0)].concat();
-    let cases: [(&str, &[u8], &str); 11] = [
+    let cases: [(&str, &[u8], &str); 13] = [
         ("text", b"hello\n", "is no recording we know"),
+        (
+            "report",
+            b"{\"schema\":\"throttlescope/report/1\"}\n",
+            "is our own report (--json), which is judged",
+        ),
+        ("analysis", b"{\n \"schema\": \"throttlescope/analysis/1\"\n}\n", "is our own analysis (--json)"),
         ("empty", b"", "holds nothing to judge: the file is empty"),
         ("blank", b"\n\n", "holds nothing to judge: the file is empty"),
         ("capture", &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0], "is not a pcap or pcapng capture"),
