@@ -65,8 +65,13 @@ impl Args {
                 Format::Ooni => ExportFormat::Ooni,
             },
         };
+        let history = StoredHistory::new(Reader::new(path.clone()));
+        if let Some(target) = &wanted.target {
+            let known = history.knows(target).map_err(|error| anyhow!(error))?;
+            ensure!(known, "{}: the database knows no target `{target}`", path.display());
+        }
         let mut out = Watched { inner: BufWriter::new(io::stdout().lock()), broken: None };
-        let result = StoredHistory::new(Reader::new(path)).export(&wanted, &mut out);
+        let result = history.export(&wanted, &mut out);
         if let Err(error) = out.inner.flush() {
             out.broken.get_or_insert(error);
         }

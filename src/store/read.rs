@@ -87,6 +87,13 @@ impl Reader {
         })
     }
 
+    /// Whether anything was ever kept of a target, be it as a control.
+    pub fn knows(&self, target: &TargetId) -> Result<bool, StoreError> {
+        self.ask(|connection| {
+            connection.prepare("SELECT 1 FROM targets WHERE id = ?1")?.exists([target.as_str()])
+        })
+    }
+
     /// The last good and the last bad exchange of a target.
     pub fn latest(&self, target: &TargetId) -> Result<[Option<Measurement>; 2], StoreError> {
         self.ask(|connection| {

@@ -99,6 +99,7 @@ pub(super) async fn series(
         let problem = format!("`from` must be before `until`, and `bins` from 1 to {BINS_MAX}.");
         return Err(sentence(StatusCode::BAD_REQUEST, &problem));
     }
+    known(&shared, &history, &target).await?;
     json(&shared, "throttlescope/series/1", move || {
         let bins = history.series(&target, [from, until], bins)?;
         Ok(Series { target, from, until, bins })
@@ -162,7 +163,10 @@ pub(super) async fn export(
     let Ok(permit) = Arc::clone(&shared.exports).try_acquire_owned() else {
         return Err(sentence(StatusCode::TOO_MANY_REQUESTS, "Another export is under way; try again later."));
     };
-    let (sender, receiver) = mpsc::channel(EXPORT_CHUNKS_WAITING);
+    if let Some(target) = &wanted.target {
+        known(&shared, &history, target).await?;
+    }
+    let (sender, mut receiver) = mpsc::channel(EXPORT_CHUNKS_WAITING);
     tokio::task::spawn_blocking(move || {
         let mut out = Chunks { sender, chunk: Vec::with_capacity(EXPORT_CHUNK) };
         let written = history.export(&wanted, &mut out).map_err(io::Error::other).and_then(|()| out.flush());
@@ -172,7 +176,15 @@ pub(super) async fn export(
         }
         drop(permit);
     });
-    let chunks = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    // What fails before anything was sent can still be said.
+    let first = match receiver.recv().await {
+        Some(Err(error)) => return Err(unreadable(&HistoryError(error.to_string()))),
+        first => first,
+    };
+    let chunks = stream::unfold((first, receiver), |(first, mut receiver)| async {
+        let chunk = if first.is_some() { first } else { receiver.recv().await };
+        Some((chunk?, (None, receiver)))
+    });
     let (kind, ending) = match format {
         ExportFormat::Ndjson => ("application/x-ndjson", "ndjson"),
         ExportFormat::Csv => ("text/csv; charset=utf-8", "csv"),
@@ -238,6 +250,22 @@ pub(super) async fn events(State(shared): State<Shared>) -> Response {
 
 fn keeper(shared: &Shared) -> Result<Arc<dyn History>, Sentence> {
     shared.history.clone().ok_or_else(|| sentence(StatusCode::NOT_FOUND, "This daemon keeps no history."))
+}
+
+/// Refuses a target that is neither configured nor in the history.
+async fn known(shared: &Shared, history: &Arc<dyn History>, target: &TargetId) -> Result<(), Sentence> {
+    if shared.snapshots.borrow().targets.iter().any(|one| one.id == *target) {
+        return Ok(());
+    }
+    let (history, asked) = (Arc::clone(history), target.clone());
+    match shared.render(move || history.knows(&asked)).await? {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(sentence(
+            StatusCode::NOT_FOUND,
+            &format!("There is no target `{target}`, nor was there one."),
+        )),
+        Err(error) => Err(unreadable(&error)),
+    }
 }
 
 fn moment(text: Option<&str>, name: &str) -> Result<Option<Timestamp>, Sentence> {

@@ -13,6 +13,9 @@ pub use stored::StoredHistory;
 
 /// The past. Calls may take a while and are made beside the measuring threads.
 pub trait History: Send + Sync {
+    /// Whether anything was ever kept of a target.
+    fn knows(&self, target: &TargetId) -> Result<bool, HistoryError>;
+
     /// The last good and the last bad exchange of a target.
     fn latest(&self, target: &TargetId) -> Result<Latest, HistoryError>;
 

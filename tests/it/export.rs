@@ -68,7 +68,12 @@ fn every_form_is_read_by_others() {
     assert_eq!(first["schema"], "throttlescope/measurement/1");
     let some = stdout(&run(&["export", "--since", "2026-09-21T16:00:00Z", "--target", "shop/images"], &path));
     assert!(!some.is_empty() && some.lines().count() < 80, "{}", some.lines().count());
-    assert_eq!(stdout(&run(&["export", "--target", "shop/none"], &path)), "");
+    let empty = run(&["export", "--since", "2030-01-01", "--target", "shop/images"], &path);
+    assert_eq!(stdout(&empty), "");
+    let unknown = run(&["export", "--target", "shop/none"], &path);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(unknown.status.code() == Some(2) && said.lines().count() == 1, "{said}");
+    assert!(said.contains("throttlescope.db: the database knows no target `shop/none`"), "{said}");
 
     let csv = stdout(&run(&["export", "--format", "csv"], &path));
     assert!(csv.lines().nth(1).unwrap().contains(",AS12389,RU,,,shop/images,1048576,1048576,"), "{csv}");

@@ -10,7 +10,7 @@ use throttlescope::{
         FindingStatus, Incident, MEASUREMENT_SCHEMA, Measurement, Mechanism, Network, Phase, PhaseQuantiles,
         Quantiles, Role, Snapshot, TargetId, TargetStatus, TransferCurve, Vantage, Verdict,
     },
-    web::{Bin, ExportRequest, History, HistoryError, Latest, PastIncident, WebSettings},
+    web::{Bin, ExportFormat, ExportRequest, History, HistoryError, Latest, PastIncident, WebSettings},
 };
 
 use super::{
@@ -79,6 +79,10 @@ fn measurement(exchange: Exchange) -> Measurement {
 }
 
 impl History for MadeUp {
+    fn knows(&self, target: &TargetId) -> Result<bool, HistoryError> {
+        Ok(target.as_str() == "gone/images")
+    }
+
     fn latest(&self, target: &TargetId) -> Result<Latest, HistoryError> {
         let bad = (target.as_str() == "twitter/images").then(|| transfer(true));
         Ok(Latest { good: Some(transfer(false)), bad })
@@ -165,6 +169,10 @@ impl History for MadeUp {
 struct Broken;
 
 impl History for Broken {
+    fn knows(&self, _: &TargetId) -> Result<bool, HistoryError> {
+        Err(HistoryError("disk image is malformed".into()))
+    }
+
     fn latest(&self, _: &TargetId) -> Result<Latest, HistoryError> {
         Err(HistoryError("disk image is malformed".into()))
     }
@@ -185,8 +193,12 @@ impl History for Broken {
         Err(HistoryError("disk image is malformed".into()))
     }
 
-    fn export(&self, _: &ExportRequest, out: &mut dyn Write) -> Result<(), HistoryError> {
-        out.write_all(b"{\"n\":0}\n").ok();
+    fn export(&self, wanted: &ExportRequest, out: &mut dyn Write) -> Result<(), HistoryError> {
+        // Of one form more than fits into what is sent at once.
+        let lines = if wanted.format == ExportFormat::Csv { 100_000 } else { 1 };
+        for _ in 0..lines {
+            out.write_all(b"{\"n\":0}\n").ok();
+        }
         Err(HistoryError("disk image is malformed".into()))
     }
 }
@@ -454,12 +466,28 @@ async fn the_api_and_the_export_answer_and_a_broken_history_says_so() {
         assert_eq!(web.get(wrong).await.0, StatusCode::BAD_REQUEST, "{wrong}");
     }
 
+    for (path, status) in [
+        ("/api/v1/export?target=gone%2Fimages", StatusCode::OK),
+        ("/api/v1/series?target=gone%2Fimages", StatusCode::OK),
+        ("/api/v1/export?target=nope", StatusCode::NOT_FOUND),
+        ("/api/v1/series?target=nope", StatusCode::NOT_FOUND),
+    ] {
+        let (answered, said) = web.get(path).await;
+        assert_eq!(answered, status, "{path}");
+        assert_eq!(said.contains("There is no target `nope`"), status == StatusCode::NOT_FOUND, "{said}");
+    }
+
     let settings = WebSettings::load(None).unwrap().with_history(Arc::new(Broken));
     let web = start_with(settings, snapshot()).await;
     let (status, html) = web.get("/target?id=twitter%2Fimages&lang=en").await;
     assert!(status == StatusCode::OK && html.contains("The history cannot be read: disk image is malformed"));
     assert_eq!(web.get("/api/v1/incidents").await.0, StatusCode::SERVICE_UNAVAILABLE);
-    let whole = match client().get(web.url("/api/v1/export")).send().await {
+    let (status, said) = web.get("/api/v1/export").await;
+    assert_eq!(
+        (status, said.as_str()),
+        (StatusCode::SERVICE_UNAVAILABLE, "The history cannot be read: disk image is malformed\n")
+    );
+    let whole = match client().get(web.url("/api/v1/export?format=csv")).send().await {
         Ok(export) => export.bytes().await.is_ok(),
         Err(_) => false,
     };

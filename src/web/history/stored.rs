@@ -49,6 +49,10 @@ impl From<io::Error> for Broken {
 }
 
 impl History for StoredHistory {
+    fn knows(&self, target: &TargetId) -> Result<bool, HistoryError> {
+        Ok(self.reader.knows(target)?)
+    }
+
     fn latest(&self, target: &TargetId) -> Result<Latest, HistoryError> {
         let [good, bad] = self.reader.latest(target)?;
         let exchange = |measurement: Measurement| measurement.exchange;
