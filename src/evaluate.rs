@@ -21,7 +21,7 @@ pub use ablate::ablate;
 pub use corpus::{Class, Condition, draw};
 pub use measure::{EvaluateError, Evaluation, LabLateness, Settings, inside};
 pub use outcome::Outcome;
-pub use plots::write as write_plots;
+pub use plots::{NAMES as PLOTS, write as write_plots};
 pub use relabel::relabel;
 pub use replay::again;
 pub use tables::render;

@@ -21,16 +21,19 @@ type Score<'a> = &'a dyn Fn(&Outcome) -> f64;
 /// Which tests belong together.
 type Group = fn(&Outcome) -> bool;
 
+/// What the pictures are called.
+pub const NAMES: [&str; 3] = ["roc.svg", "delay.svg", "bytes.svg"];
+
 /// Writes the pictures into a directory.
 pub fn write(evaluation: &Evaluation, directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     let all = &evaluation.outcomes;
-    std::fs::write(directory.join("roc.svg"), roc(all))?;
-    std::fs::write(
-        directory.join("delay.svg"),
+    let pictures = [
+        roc(all),
         spent(all, "seconds to the verdict", |one| one.seconds, 1.0, 1_000.0),
-    )?;
-    std::fs::write(directory.join("bytes.svg"), spent(all, "bytes spent", |one| one.bytes as f64, 1e4, 1e8))
+        spent(all, "bytes spent", |one| one.bytes as f64, 1e4, 1e8),
+    ];
+    NAMES.iter().zip(pictures).try_for_each(|(name, picture)| std::fs::write(directory.join(name), picture))
 }
 
 /// Recall of interference (slowed 2.5-fold or more, frozen, blocked) over the share of false alarms, as the threshold

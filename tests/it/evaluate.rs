@@ -94,3 +94,19 @@ fn a_recording_that_is_none_gets_one_sentence() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.lines().count() == 1 && stderr.contains("/nonexistent/all.ndjson"), "{stderr}");
 }
+
+/// Forty minutes later would be too late.
+#[test]
+fn what_cannot_be_written_is_said_before_anything_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("file"), "kept").unwrap();
+    let (within, absent) = (path("file/plots"), path("absent/all.json"));
+    for (option, output) in [("--json", &absent), ("--plots", &within), ("--record", &absent)] {
+        let output = throttlescope(&["lab", "evaluate", "--tests", "100000", option, output]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{option}: {stderr}");
+        assert!(stderr.lines().count() == 1 && stderr.contains("cannot"), "{option}: {stderr}");
+    }
+    assert_eq!(std::fs::read(path("file")).unwrap(), b"kept");
+}

@@ -1,14 +1,16 @@
 //! `lab evaluate`: how right the verdicts are, on a drawn corpus with known truth.
 
 use std::{
+    fs::OpenOptions,
     io::{IsTerminal as _, Write as _, stderr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Context as _;
 
 use crate::{
+    cli::{EXIT_CLEAR, EXIT_ERROR},
     evaluate::{self, Evaluation, Settings, curves},
     lab::{self, Interrupt},
 };
@@ -58,29 +60,44 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        if let (Some(recording), true) = (&self.judge, self.curves.is_some()) {
-            super::out::write(curves::render(&curves::again(recording)?).as_bytes())?;
-            return Ok(ExitCode::SUCCESS);
-        }
+        self.check_outputs()?;
         if let Some(recording) = &self.judge {
-            if self.ablate {
-                return super::out::write(evaluate::ablate(recording, self.pairs)?.as_bytes());
-            }
-            if let Some(times) = self.relabel {
-                return super::out::write(evaluate::relabel(recording, times)?.as_bytes());
-            }
-            let evaluation = evaluate::again(recording, self.pairs)?;
-            self.report(&evaluation)?;
+            self.judge(recording)?;
             return Ok(ExitCode::SUCCESS);
         }
         let status = lab::contain(Interrupt::Ends, move || match self.measure_what_is_asked() {
-            Ok(()) => 0,
+            Ok(()) => EXIT_CLEAR,
             Err(error) => {
                 eprintln!("throttlescope: {error:#}");
-                lab::FAILED
+                EXIT_ERROR
             }
-        });
-        Ok(super::finished(status))
+        })?;
+        Ok(ExitCode::from(status))
+    }
+
+    /// What cannot be written is found before hours of measuring, not after them. Nothing is overwritten yet.
+    fn check_outputs(&self) -> anyhow::Result<()> {
+        let plots = self.plots.iter().flat_map(|directory| evaluate::PLOTS.map(|name| directory.join(name)));
+        if let Some(directory) = &self.plots {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        }
+        for path in self.json.iter().chain(&self.record).cloned().chain(plots) {
+            let open = OpenOptions::new().append(true).create(true).open(&path);
+            open.with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn judge(&self, recording: &Path) -> anyhow::Result<()> {
+        let text = match (self.curves, self.ablate, self.relabel) {
+            (Some(_), ..) => curves::render(&curves::again(recording)?),
+            (None, true, _) => evaluate::ablate(recording, self.pairs)?,
+            (None, false, Some(times)) => evaluate::relabel(recording, times)?,
+            (None, false, None) => return self.report(&evaluate::again(recording, self.pairs)?),
+        };
+        super::out::write(text.as_bytes())?;
+        Ok(())
     }
 
     fn measure_what_is_asked(&self) -> anyhow::Result<()> {
@@ -128,7 +145,9 @@ impl Args {
         self.report(&evaluation)
     }
 
+    /// The tables first: they are there whatever becomes of the files, and the files whoever reads the tables.
     fn report(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
+        let printed = super::out::write(evaluate::render(evaluation).as_bytes());
         if let Some(path) = &self.json {
             std::fs::write(path, serde_json::to_vec(evaluation)?)
                 .with_context(|| format!("cannot write {}", path.display()))?;
@@ -137,7 +156,7 @@ impl Args {
             evaluate::write_plots(evaluation, directory)
                 .with_context(|| format!("cannot write plots into {}", directory.display()))?;
         }
-        super::out::write(evaluate::render(evaluation).as_bytes())?;
+        printed?;
         Ok(())
     }
 }
