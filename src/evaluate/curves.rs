@@ -121,6 +121,9 @@ pub fn again(file: &Path) -> Result<Judged, EvaluateError> {
         let finding = one.judge();
         curves.push((one, finding));
     }
+    if curves.is_empty() {
+        return Err(wrong(file, "it holds no curve".to_owned()));
+    }
     Ok(Judged { curves, empty: 0, laboratories: Vec::new(), seconds: 0.0 })
 }
 

@@ -33,15 +33,17 @@ pub fn again(file: &Path, pairs: u32) -> Result<Evaluation, EvaluateError> {
     })
 }
 
-/// Reads a recording, one test at a time.
+/// Reads a recording, one test at a time. One without any says nothing, and is an error.
 pub(super) fn recorded(file: &Path, mut each: impl FnMut(Recorded)) -> Result<(), EvaluateError> {
     let wrong = |what: String| EvaluateError::Record { file: file.to_owned(), what };
     let open = File::open(file).map_err(|error| wrong(error.to_string()))?;
-    for (index, line) in BufReader::new(open).lines().enumerate() {
+    let mut tests = 0;
+    for line in BufReader::new(open).lines() {
         let line = line.map_err(|error| wrong(error.to_string()))?;
-        each(serde_json::from_str(&line).map_err(|error| wrong(format!("line {}: {error}", index + 1)))?);
+        tests += 1;
+        each(serde_json::from_str(&line).map_err(|error| wrong(format!("line {tests}: {error}")))?);
     }
-    Ok(())
+    if tests == 0 { Err(wrong("it holds no test".to_owned())) } else { Ok(()) }
 }
 
 /// A test judged again.

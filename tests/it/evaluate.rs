@@ -95,6 +95,19 @@ fn a_recording_that_is_none_gets_one_sentence() {
     assert!(stderr.lines().count() == 1 && stderr.contains("/nonexistent/all.ndjson"), "{stderr}");
 }
 
+#[test]
+fn nothing_to_judge_is_no_result() {
+    let recording = tempfile::NamedTempFile::new().unwrap();
+    let path = recording.path().to_str().unwrap();
+    for more in [&[][..], &["--ablate"], &["--relabel", "2"], &["--curves", "1"]] {
+        let output = throttlescope(&[&["lab", "evaluate", "--judge", path], more].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{more:?}: {stderr}");
+        assert!(stderr.lines().count() == 1 && stderr.contains("it holds no "), "{more:?}: {stderr}");
+    }
+    assert_eq!(throttlescope(&["lab", "evaluate", "--curves", "0"]).status.code(), Some(2));
+}
+
 /// Forty minutes later would be too late.
 #[test]
 fn what_cannot_be_written_is_said_before_anything_is_measured() {

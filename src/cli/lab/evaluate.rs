@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Judge single curves instead: so many of each known cause
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000),
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000),
         conflicts_with_all = ["tests", "pairs", "json", "plots"])]
     curves: Option<u32>,
     /// How many tests to draw; 6000 take some 40 minutes with --parallel 200 on two idle cores
