@@ -6,6 +6,7 @@
 mod flow;
 mod flows;
 mod packet;
+mod slots;
 
 use std::{io::Read, time::Duration};
 

@@ -132,6 +132,7 @@ fn pcap_header(link_type: u32) -> Vec<u8> {
     file
 }
 
+const FIN: u8 = 1;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 
@@ -223,6 +224,39 @@ fn a_client_side_capture_gives_one_curve_for_each_request() {
     ];
     assert_eq!(seen, expected);
     assert!((curves[0]["rtt_s"].as_f64().unwrap() - 0.051).abs() < 1e-9);
+}
+
+/// Half of what passed, as `tcpdump 'src port 443'` or `'dst port 443'` keeps it; the end of the connection is no data.
+#[test]
+fn a_capture_of_one_direction_gives_one_curve() {
+    let frames = |from_client: bool| {
+        let all = [
+            (true, frame(0, true, 99, 0, SYN, 0)),
+            (false, frame(50, false, 999, 100, SYN | ACK, 0)),
+            (true, frame(51, true, 100, 1_000, ACK, 0)),
+            (true, frame(60, true, 100, 1_000, ACK, 20)),
+            (false, frame(110, false, 1_000, 120, ACK, 1_000)),
+            (false, frame(111, false, 2_000, 120, ACK, 1_000)),
+            (true, frame(112, true, 120, 3_000, ACK, 0)),
+            (false, frame(170, false, 3_000, 120, ACK, 1_000)),
+            (true, frame(171, true, 120, 4_000, ACK, 0)),
+            (false, frame(5_000, false, 4_000, 120, ACK | FIN, 0)),
+            (true, frame(5_001, true, 120, 4_001, ACK, 0)),
+        ];
+        let kept = all.into_iter().filter(|(way, _)| *way == from_client).flat_map(|(_, frame)| frame);
+        [pcap_header(101), kept.collect()].concat()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (from_client, duration, segments) in [(false, 0.060, Some(3)), (true, 0.111, None)] {
+        let path = folder.path().join(from_client.to_string());
+        std::fs::write(&path, frames(from_client)).unwrap();
+        let document = document(&[&path]);
+        let curves = document["curves"].as_array().unwrap();
+        assert_eq!(curves.len(), 1, "{curves:#?}");
+        assert_eq!(curves[0]["id"], "10.0.0.1:40000-10.0.0.2:443#0");
+        assert_eq!((&curves[0]["bytes"], curves[0]["segments"].as_u64()), (&Value::from(3_000), segments));
+        assert!((curves[0]["duration_s"].as_f64().unwrap() - duration).abs() < 1e-9, "{curves:#?}");
+    }
 }
 
 /// The curves we read from the original captures are those that were derived from them independently.

@@ -2,19 +2,17 @@
 //!
 //! The curve is what the client could read. In a capture taken near the sender that is what was acknowledged, when the
 //! acknowledgement came; near the receiver it is what arrived in order. Both count from the request as it passed the
-//! capture, so that a constant delay on the way cancels.
+//! capture, so that a constant delay on the way cancels. Where only one direction was captured there is one curve for the
+//! whole connection: of the data as it passed, or of what the other side's acknowledgements say that it has got.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{model::CurvePoint, recorded::RecordedCurve};
 
-use super::packet::{Pair, Segment};
-
-/// Points kept for one curve; beyond it the time slots double.
-pub(super) const POINTS_MAX: usize = 4_096;
-
-/// One point for each slot of this length at first.
-const SLOT: Duration = Duration::from_millis(1);
+use super::{
+    packet::{Pair, Segment},
+    slots::Slots,
+};
 
 /// Runs of data beyond a hole that are remembered; a window of 1 MB has fewer.
 const RUNS_MAX: usize = 2_048;
@@ -33,6 +31,8 @@ pub(super) struct Flow {
     handshake: Handshake,
     /// Data of the pair's forward direction, and of the other.
     ways: [Way; 2],
+    /// Whether the sender of each way was seen at all.
+    seen: [bool; 2],
     /// Whether either side has said so.
     pub(super) ended: bool,
     /// The name shown to the network.
@@ -60,6 +60,8 @@ struct Way {
     /// Runs beyond `in_order`: start to end.
     runs: BTreeMap<u64, u64>,
     acknowledged: u64,
+    /// It is known from acknowledgements alone, which count from the first of them.
+    is_unseen: bool,
     /// A sent byte's end and time, until it is acknowledged.
     timed: Option<(u64, Duration)>,
     fastest: Option<Duration>,
@@ -79,7 +81,8 @@ struct Request {
 impl Flow {
     pub(super) fn new(pair: Pair, at: Duration) -> Self {
         let ways = [Way::default(), Way::default()];
-        Self { pair, first: at, last: at, handshake: Handshake::default(), ways, ended: false, name: None }
+        let handshake = Handshake::default();
+        Self { pair, first: at, last: at, handshake, ways, seen: [false; 2], ended: false, name: None }
     }
 
     /// Whether a segment opens a further connection between the same ports.
@@ -108,9 +111,11 @@ impl Flow {
             self.name.clone_from(&segment.name);
         }
         let (this, other) = (usize::from(!forward), usize::from(forward));
+        self.seen[this] = true;
         if let Some(number) = segment.acknowledged {
             self.ways[other].acknowledge(at, number);
         }
+        self.ways[this].show_itself(segment);
         if segment.syn {
             self.ways[this].origin = Some(segment.sequence.wrapping_add(1));
         }
@@ -154,7 +159,8 @@ impl Flow {
 
     fn last_progress(&self, way: usize) -> Duration {
         let progress = self.ways[way].request.as_ref().and_then(|request| {
-            let slots = if self.is_near_sender(way) { &request.acknowledged } else { &request.arrived };
+            let slots =
+                if self.is_told_by_acknowledgements(way) { &request.acknowledged } else { &request.arrived };
             slots.points.last().map(|point| request.start + point.at)
         });
         progress.unwrap_or(self.last)
@@ -162,11 +168,11 @@ impl Flow {
 
     /// Ends the current request of a way, and reports it where that way carries the connection's data.
     fn close(&mut self, way: usize, silence: Option<Duration>, report: &mut impl FnMut(RecordedCurve)) {
-        let near_sender = self.is_near_sender(way);
+        let acknowledged = self.is_told_by_acknowledgements(way);
         let carries = self.ways[way].highest >= self.ways[1 - way].highest;
         let Some(request) = self.ways[way].request.take() else { return };
         let Slots { slot: resolution, points, .. } =
-            if near_sender { request.acknowledged } else { request.arrived };
+            if acknowledged { request.acknowledged } else { request.arrived };
         if points.is_empty() {
             return;
         }
@@ -182,10 +188,15 @@ impl Flow {
             points,
             resolution,
             rtt: self.handshake.rtt(),
-            silence: silence.filter(|_| self.ways[way].is_missing_data(near_sender)),
-            segments: Some(request.segments),
-            losses: Some(request.losses),
+            silence: silence.filter(|_| self.ways[way].is_missing_data(acknowledged)),
+            segments: (request.segments > 0).then_some(request.segments),
+            losses: (request.segments > 0).then_some(request.losses),
         });
+    }
+
+    /// Whether the acknowledgements show what the receiver got, rather than the data itself.
+    fn is_told_by_acknowledgements(&self, way: usize) -> bool {
+        self.ways[way].is_unseen || (self.seen[1 - way] && self.is_near_sender(way))
     }
 
     fn is_near_sender(&self, way: usize) -> bool {
@@ -280,8 +291,8 @@ impl Way {
     }
 
     /// Whether bytes are known to exist that did not arrive.
-    fn is_missing_data(&self, near_sender: bool) -> bool {
-        self.highest > if near_sender { self.acknowledged } else { self.in_order }
+    fn is_missing_data(&self, acknowledged: bool) -> bool {
+        self.highest > if acknowledged { self.acknowledged } else { self.in_order }
     }
 
     fn send(&mut self, at: Duration, segment: &Segment) {
@@ -316,12 +327,22 @@ impl Way {
         }
     }
 
-    fn acknowledge(&mut self, at: Duration, number: u32) {
-        if self.origin.is_none() {
-            return;
+    /// Once its data is seen, it counts from that.
+    fn show_itself(&mut self, segment: &Segment) {
+        if self.is_unseen && (segment.length > 0 || segment.syn) {
+            let request = self.request.take().map(|request| Request::new(request.start));
+            *self = Self { request, requests: self.requests, ..Self::default() };
         }
+    }
+
+    fn acknowledge(&mut self, at: Duration, number: u32) {
+        self.is_unseen |= self.origin.is_none();
         let reference = self.acknowledged;
         let Some(position) = self.position(number, reference) else { return };
+        if self.is_unseen && position > self.acknowledged + 1 {
+            self.highest = self.highest.max(position);
+            self.request.get_or_insert_with(|| Request::new(at));
+        }
         // Neither the FIN nor anything that was not seen is data.
         let position = position.min(self.highest);
         if let Some((end, sent)) = self.timed.filter(|(end, _)| position >= *end) {
@@ -343,45 +364,5 @@ impl Way {
 impl Request {
     fn new(start: Duration) -> Self {
         Self { start, arrived: Slots::default(), acknowledged: Slots::default(), segments: 0, losses: 0 }
-    }
-}
-
-/// A curve with at most one point for each slot of time, the last one; bounded.
-struct Slots {
-    slot: Duration,
-    /// Position at the request.
-    base: Option<u64>,
-    points: Vec<CurvePoint>,
-}
-
-impl Default for Slots {
-    fn default() -> Self {
-        Self { slot: SLOT, base: None, points: Vec::new() }
-    }
-}
-
-impl Slots {
-    fn push(&mut self, at: Duration, before: u64, position: u64) {
-        let bytes = position - *self.base.get_or_insert(before);
-        self.put(CurvePoint { at, bytes });
-        self.thin(POINTS_MAX);
-    }
-
-    fn thin(&mut self, points_max: usize) {
-        while self.points.len() > points_max {
-            self.slot *= 2;
-            for point in std::mem::take(&mut self.points) {
-                self.put(point);
-            }
-        }
-    }
-
-    fn put(&mut self, point: CurvePoint) {
-        let slot = self.slot.as_nanos();
-        let number = |at: Duration| at.as_nanos() / slot;
-        match self.points.last_mut() {
-            Some(last) if number(last.at) == number(point.at) => *last = point,
-            _ => self.points.push(point),
-        }
     }
 }

@@ -9,8 +9,9 @@ use std::{collections::HashMap, time::Duration};
 use crate::recorded::RecordedCurve;
 
 use super::{
-    flow::{Flow, POINTS_MAX},
+    flow::Flow,
     packet::{Pair, Segment},
+    slots::POINTS_MAX,
 };
 
 /// Memory for all flows together, bytes: twenty thousand transfers of 128 KiB at the same time are kept whole.
