@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -106,7 +107,7 @@ fn every_form_is_read_by_others() {
 
 /// Throttled for a while, one pair a round, which alone decides nothing. The daemon is started again in the middle, and
 /// counts its rounds from the beginning.
-fn throttled_for_a_while(path: &Path) {
+fn throttled_for_a_while(path: &Path, lateness: Duration) {
     let (store, _) = Store::open(settings(path), |_| {});
     for number in 1..=150 {
         let mut round = round(number, "shop/images", at(number * 600));
@@ -116,6 +117,7 @@ fn throttled_for_a_while(path: &Path) {
             exchange.started_at = at(number * 600 - 2);
             if exchange.role == Role::Subject && (60..110).contains(&number) {
                 exchange.requests[0].end *= 20;
+                exchange.lateness = lateness;
             }
         }
         assert!(store.submit(batch(round)));
@@ -140,7 +142,7 @@ fn analyzed(export: &str) -> (Value, Option<i32>) {
 fn measurements_and_their_pairs_give_the_same_series() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("throttlescope.db");
-    throttled_for_a_while(&path);
+    throttled_for_a_while(&path, Duration::ZERO);
     let export = |format: &str, until: i64| {
         let until = at(until * 600 + 1).to_string();
         stdout(&run(&["export", "--format", format, "--until", &until], &path))
@@ -162,6 +164,18 @@ fn measurements_and_their_pairs_give_the_same_series() {
     assert_eq!(backwards["series"], pairs["series"], "the order of the lines");
     let (edited, _) = analyzed(&format!("\u{feff}{}", export("ndjson", 150)));
     assert_eq!((&edited["malformed_rows"], &edited["series"]), (&Value::from(0), &pairs["series"]));
+}
+
+/// Our own machine was busy, and saw the subject late.
+#[test]
+fn what_came_late_accuses_nobody_in_any_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("throttlescope.db");
+    throttled_for_a_while(&path, Duration::from_millis(100));
+    for format in ["ndjson", "csv"] {
+        let (said, _) = analyzed(&stdout(&run(&["export", "--format", format], &path)));
+        assert_eq!(said["series"][0]["incidents"], serde_json::json!([]), "{format}");
+    }
 }
 
 /// OONI's own library, from a Python that has it: `THROTTLESCOPE_OONIDATA` names the interpreter.
