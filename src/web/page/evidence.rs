@@ -43,7 +43,7 @@ pub(super) fn how_much(language: &'static Language, finding: &Finding) -> Option
         Verdict::Normal => {}
         // What is held up is the handshake, and the transfers behind it scatter.
         _ if finding.mechanism == Some(Mechanism::HandshakeDelay) => {
-            parts.extend(handshakes(language, evidence))
+            parts.extend(handshakes(language, evidence));
         }
         _ => parts.extend(slower(language, evidence)),
     }
