@@ -195,7 +195,7 @@ fn duration(duration: Duration) -> String {
 }
 
 /// To the minute or second: more digits would pretend.
-fn short(duration: Duration) -> String {
+pub(super) fn short(duration: Duration) -> String {
     let whole = match duration.as_secs() {
         seconds @ 0..600 => seconds,
         seconds => seconds / 60 * 60,

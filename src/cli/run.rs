@@ -1,6 +1,6 @@
 //! `throttlescope run`: the daemon.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::{
@@ -22,7 +22,7 @@ use crate::{
     web::{self, StoredHistory, WebSettings},
 };
 
-use super::safety;
+use super::{check_config::short, safety};
 
 /// Commands that wait for the engine; a page that asks faster is told to come back.
 const COMMANDS_WAITING_MAX: usize = 64;
@@ -82,10 +82,8 @@ impl Args {
         let address = listener.local_addr()?;
         info!(%address, targets = setup.plan.items.len(), "measuring");
         for (index, item) in setup.plan.items.iter().enumerate() {
-            let whole =
-                |interval: Duration| humantime::format_duration(Duration::from_secs(interval.as_secs()));
-            let every = whole(setup.schedule.effective_interval(index));
-            info!(id = %item.target.id, %every, wished = %whole(item.interval), "effective interval");
+            let (every, wished) = (short(setup.schedule.effective_interval(index)), short(item.interval));
+            info!(id = %item.target.id, every, wished, "effective interval");
         }
         let (commands, receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
         let shutdown = CancellationToken::new();

@@ -194,11 +194,11 @@ impl TargetState {
     pub(super) fn verdict(&self) -> Option<(Verdict, Timestamp)> {
         let rounds = self.kept.verdict;
         let incident = self.kept.book.open.as_ref().map(|open| (open.incident.verdict, open.incident.onset));
-        let accusing = rounds.filter(|(verdict, _)| verdict.accuses());
         // Looks within an incident come and go; it stands since its onset.
-        let since =
-            |(verdict, at): (Verdict, Timestamp)| (verdict, incident.map_or(at, |(_, onset)| onset.min(at)));
-        accusing.map(since).or(incident).or(rounds)
+        let accusing = rounds
+            .filter(|(verdict, _)| verdict.accuses())
+            .map(|(verdict, at)| (verdict, incident.map_or(at, |(_, onset)| onset.min(at))));
+        accusing.or(incident).or(rounds)
     }
 
     pub(super) fn basis(&self) -> Option<FindingStatus> {

@@ -217,7 +217,7 @@ impl TargetState {
         let began = exchange.started_at.as_duration().as_secs_f64();
         self.last_exchange = Some(began + exchange.duration.as_secs_f64());
         if let Some(tcp) = &exchange.tcp {
-            let last = tcp.end.or(tcp.during).or(tcp.connect);
+            let last = tcp.after_connect().or(tcp.connect);
             self.retransmits += u64::from(last.and_then(|info| info.retransmits).unwrap_or(0));
             let rtt = tcp.connect.and_then(|info| info.rtt).or_else(|| tcp.end.and_then(|info| info.min_rtt));
             self.rtt = rtt.map(|rtt| rtt.as_secs_f64()).or(self.rtt);

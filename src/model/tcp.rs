@@ -49,3 +49,10 @@ pub struct TcpStats {
     /// When we were done with it.
     pub end: Option<TcpInfo>,
 }
+
+impl TcpStats {
+    /// What was last known of it after the connection stood.
+    pub fn after_connect(&self) -> Option<TcpInfo> {
+        self.end.or(self.during)
+    }
+}

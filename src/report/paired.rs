@@ -49,7 +49,8 @@ impl<W: Write> PairedWriter<W> {
             self.round = Some(round);
         }
         let exchange = &measurement.exchange;
-        if exchange.warmup || exchange.fallback {
+        // What came too late on our own machine says nothing of the line, and the rows do not tell.
+        if exchange.warmup || exchange.fallback || exchange.is_late() {
             return Ok(());
         }
         let known = self.pairs.iter().position(|(number, _)| *number == exchange.pair);

@@ -48,19 +48,16 @@ pub fn summary(judgement: &Judgement) -> String {
 }
 
 fn normal(judgement: &Judgement) -> String {
-    let evidence = &judgement.finding.evidence;
+    let (finding, subject) = (&judgement.finding, &judgement.subject);
+    if finding.caveats.contains(&Caveat::TooFewBytes) {
+        return format!("{subject} answers as quickly as {}; its rate was not tested.", against(judgement));
+    }
+    let evidence = &finding.evidence;
     // A subject that is faster than its control has no bound worth telling.
     let bound = evidence.slowdown_ci[1].filter(|&high| high >= 1.0).map_or_else(String::new, |high| {
         format!(" (at most {} times slower, {} confidence)", units::ratio(high), percent(evidence.confidence))
     });
-    if judgement.finding.caveats.contains(&Caveat::TooFewBytes) {
-        return format!(
-            "{} answers as quickly as {}; its rate was not tested.",
-            judgement.subject,
-            against(judgement)
-        );
-    }
-    format!("{} is as fast as {}{bound}.", judgement.subject, against(judgement))
+    format!("{subject} is as fast as {}{bound}.", against(judgement))
 }
 
 fn throttled(judgement: &Judgement) -> String {

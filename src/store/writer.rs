@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -108,16 +108,17 @@ impl Store {
     /// Queues a batch. Never waits; `false` where the queue was full and the batch is lost.
     pub fn submit(&self, batch: Batch) -> bool {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        let settled = batch.settled.clone();
-        let queued = sender.as_ref().is_some_and(|sender| sender.try_send(batch).is_ok());
-        if !queued {
-            settled.cancel();
-        }
-        // Closed: what comes now comes from after the end.
-        if !queued && sender.is_some() {
-            self.tell.lock().unwrap_or_else(PoisonError::into_inner)(Health::Dropped(1));
-        }
-        queued
+        let Some(sender) = sender.as_ref() else {
+            // Closed: what comes now comes from after the end.
+            batch.settled.cancel();
+            return false;
+        };
+        let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) = sender.try_send(batch) else {
+            return true;
+        };
+        lost.settled.cancel();
+        self.tell.lock().unwrap_or_else(PoisonError::into_inner)(Health::Dropped(1));
+        false
     }
 
     /// Writes what is queued, notes the end in order, and closes. Gives up at the first failure.
@@ -242,9 +243,9 @@ impl Writer {
     /// Writes batches one by one and leaves out those that cannot be.
     fn salvage(&mut self, waiting: &mut Vec<Batch>) {
         for batch in waiting.drain(..) {
-            let settled = batch.settled.clone();
-            let written = self.open.as_mut().is_some_and(|open| open.write(&[batch]).is_ok());
-            settled.cancel();
+            let alone = std::slice::from_ref(&batch);
+            let written = self.open.as_mut().is_some_and(|open| open.write(alone).is_ok());
+            batch.settled.cancel();
             if !written {
                 (self.tell)(Health::Dropped(1));
             }

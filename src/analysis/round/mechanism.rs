@@ -134,7 +134,6 @@ fn of_all(
         return Mechanism::Shaping;
     }
     let lost = out_of_order_share(subjects);
-    let answers_lost = answers_lost(case, subjects);
     let luck = luck(&rates(subjects)).or_else(|| luck(&whole_rates(subjects)));
     let by_luck = luck.is_some_and(|luck| {
         let many_late = lost.is_some_and(|share| share >= OUT_OF_ORDER_SHARE);
@@ -149,7 +148,7 @@ fn of_all(
     match lost {
         Some(share) if share > 0.0 && by_luck => Mechanism::Loss,
         // Lost in every transfer alike, and no queue: what exceeds a rate is gone.
-        Some(share) if (share > 0.0 || answers_lost) && luck.is_some() => Mechanism::Policing,
+        Some(share) if luck.is_some() && (share > 0.0 || answers_lost(case, subjects)) => Mechanism::Policing,
         None if likely() && !by_luck => Mechanism::Policing,
         _ => Mechanism::Unknown,
     }
@@ -169,7 +168,7 @@ fn waiting_segments(exchange: &Exchange, segment: Duration, goodput: f64) -> Opt
 /// first repair has none of its own.
 fn out_of_order_share(subjects: &[Sample<'_>]) -> Option<f64> {
     let counts = |sample: &Sample<'_>| {
-        let info = sample.exchange.tcp.and_then(|tcp| tcp.end.or(tcp.during))?;
+        let info = sample.exchange.tcp?.after_connect()?;
         Some([f64::from(info.received_out_of_order?), f64::from(info.segments_received?)])
     };
     let all: Vec<[f64; 2]> = subjects.iter().filter_map(counts).collect();
@@ -180,21 +179,21 @@ fn out_of_order_share(subjects: &[Sample<'_>]) -> Option<f64> {
 /// Most of the subject's transfers had to send again what they said, and hardly any of the control's. A policer's empty bucket
 /// swallows the answers to it as well; a queue as slow, in which nothing waits yet, lets them pass.
 fn answers_lost(case: &Case<'_>, subjects: &[Sample<'_>]) -> bool {
-    let share = |exchanges: &[&Exchange]| -> Option<f64> {
-        let counts = |exchange: &&Exchange| {
-            let tcp = exchange.tcp?;
-            // Before the name was shown nobody could hold it against the connection.
-            let before = tcp.connect.and_then(|info| info.retransmits).unwrap_or_default();
-            Some(tcp.end.or(tcp.during)?.retransmits?.saturating_sub(before))
-        };
-        let counts: Vec<u32> = exchanges.iter().filter_map(counts).collect();
-        let again = counts.iter().filter(|&&count| count > 0).count();
-        (!counts.is_empty()).then(|| again as f64 / counts.len() as f64)
+    let controls: Vec<Sample<'_>> = case.sorted.samples(Role::Control).copied().collect();
+    sent_again_share(subjects).is_some_and(|share| share >= SENT_AGAIN_SHARE)
+        && sent_again_share(&controls).is_some_and(|share| share <= 1.0 - SENT_AGAIN_SHARE)
+}
+
+/// The share of the transfers that had to send something again after the name was shown, where the kernel counts that.
+fn sent_again_share(samples: &[Sample<'_>]) -> Option<f64> {
+    let sent_again = |sample: &Sample<'_>| {
+        let tcp = sample.exchange.tcp?;
+        // Before that nobody could hold the name against the connection.
+        let before = tcp.connect.and_then(|info| info.retransmits).unwrap_or_default();
+        Some(tcp.after_connect()?.retransmits? > before)
     };
-    let subjects: Vec<&Exchange> = subjects.iter().map(|one| one.exchange).collect();
-    let controls: Vec<&Exchange> = case.sorted.samples(Role::Control).map(|one| one.exchange).collect();
-    share(&subjects).is_some_and(|share| share >= SENT_AGAIN_SHARE)
-        && share(&controls).is_some_and(|share| share <= 1.0 - SENT_AGAIN_SHARE)
+    let known: Vec<bool> = samples.iter().filter_map(sent_again).collect();
+    (!known.is_empty()).then(|| known.iter().filter(|&&again| again).count() as f64 / known.len() as f64)
 }
 
 /// Standard deviation of the logarithms of rates, of three at least; of six or more without the one farthest from the median,
@@ -237,6 +236,6 @@ fn same_burst_share(subjects: &[Sample<'_>], segment: Duration) -> f64 {
 
 /// Segments that came out of order, where the kernel counts them.
 pub(super) fn out_of_order(exchange: &Exchange) -> Option<f64> {
-    let info = exchange.tcp.and_then(|tcp| tcp.end.or(tcp.during))?;
+    let info = exchange.tcp?.after_connect()?;
     info.received_out_of_order.map(f64::from)
 }

@@ -55,8 +55,7 @@ impl<'a> Rounds<'a> {
         let Some(members) = self.open.pop_front() else { return Ok(()) };
         self.held -= members.len();
         let number = self.reports.len().cast_signed() as i64;
-        // What came too late on the probe's own machine accuses nobody; the export leaves it out as well.
-        for member in members.iter().filter(|member| !member.exchange.is_late()) {
+        for member in &members {
             self.pairs.add(number, member)?;
         }
         self.reports.extend(judge(members));

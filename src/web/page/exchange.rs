@@ -84,7 +84,7 @@ fn notes(html: &mut Html, view: &View, measurement: &Measurement) {
     html.open("section", &[("aria-labelledby", "numbers")]);
     html.leaf("h2", &[("id", "numbers")], view.text("label.numbers"));
     html.open("dl", &[("class", "numbers")]);
-    let tcp = exchange.tcp.and_then(|tcp| tcp.end.or(tcp.during).or(tcp.connect));
+    let tcp = exchange.tcp.and_then(|tcp| tcp.after_connect().or(tcp.connect));
     let handshake = exchange.tcp.and_then(|tcp| tcp.connect).and_then(|info| info.rtt);
     let count = |value: Option<u32>| value.map(|value| language.number(value.into(), 0));
     let hello = exchange.hello.as_ref().map(|hello| format!("{} B, {}", hello.bytes, hello.ja4));
